@@ -1,0 +1,269 @@
+"""Everything that crosses Triton, defined once: tensor names, dtypes, shapes, and the JSON records inside them.
+
+Imported by both sides and by the tests that hold every committed `config.pbtxt` to it, so it knows
+nothing of torch, FastAPI or Triton's own modules.
+
+A request has two forms. Triton's own clients (its OpenAI frontend, perf_analyzer, a script) send
+`text_input` and the scalar sampling tensors that TensorRT-LLM's models made customary. The shim sends
+two JSON records instead, `prompt` and `options`, because they say more. A scalar tensor that is present
+overrides the same field of `options`.
+
+A response always carries all five outputs. `token_ids` are what the model produced since the response
+before; `event` is empty, or one JSON record (`Accepted` first, `Finished` last, `Load` and the other
+answers to `control`). Failures are Triton errors whose text `errors.from_wire` reads back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+# --------------------------------------------------------------------------------------------- tensors
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One named tensor. `dims` are as in `config.pbtxt`: no batch dimension, -1 where the size varies."""
+
+    name: str
+    dtype: Literal["BOOL", "BYTES", "FP32", "INT32", "UINT64"]
+    dims: tuple[int, ...]
+    optional: bool = False
+
+
+def _scalar(name: str, dtype: Literal["BOOL", "BYTES", "FP32", "INT32", "UINT64"]) -> TensorSpec:
+    # [1, 1] because Triton's OpenAI frontend sends a batch dimension of one even to models without batching.
+    return TensorSpec(name, dtype, (1, 1), optional=True)
+
+
+TEXT_INPUT = _scalar("text_input", "BYTES")  # one user message in plain text
+PROMPT = _scalar("prompt", "BYTES")  # a PromptRequest as JSON; excludes text_input
+OPTIONS = _scalar("options", "BYTES")  # a GenerationOptions as JSON
+RETURN_TEXT = _scalar(
+    "return_text", "BOOL"
+)  # default true; false leaves text_output empty and saves the decoding
+
+STREAM = _scalar("stream", "BOOL")  # default false: the whole answer in one response
+MAX_TOKENS = _scalar("max_tokens", "INT32")
+STOP_WORDS = TensorSpec("stop_words", "BYTES", (1, -1), optional=True)
+TEMPERATURE = _scalar("temperature", "FP32")
+TOP_P = _scalar("top_p", "FP32")
+FREQUENCY_PENALTY = _scalar("frequency_penalty", "FP32")
+PRESENCE_PENALTY = _scalar("presence_penalty", "FP32")
+SEED = _scalar("seed", "UINT64")
+RETURN_NUM_INPUT_TOKENS = _scalar(
+    "return_num_input_tokens", "BOOL"
+)  # accepted; the counts are always returned
+RETURN_NUM_OUTPUT_TOKENS = _scalar("return_num_output_tokens", "BOOL")
+GUIDED_DECODING_GUIDE = _scalar("guided_decoding_guide", "BYTES")  # refused until grammars are served
+GUIDED_DECODING_GUIDE_TYPE = _scalar("guided_decoding_guide_type", "BYTES")
+
+PROMPT_TOKEN_IDS = TensorSpec("prompt_token_ids", "INT32", (-1,), optional=True)
+PROMPT_INFO = _scalar("prompt_info", "BYTES")  # a PromptInfo as JSON
+CONTROL = _scalar("control", "BYTES")  # a Control as JSON; excludes everything else
+
+TEXT_OUTPUT = TensorSpec("text_output", "BYTES", (1,))  # new text of the answer (harmony's final channel)
+TOKEN_IDS = TensorSpec("token_ids", "INT32", (-1,))  # new tokens, in order
+EVENT = TensorSpec("event", "BYTES", (1,))  # "" or one Event as JSON
+NUM_INPUT_TOKENS = TensorSpec("num_input_tokens", "INT32", (1,))
+NUM_OUTPUT_TOKENS = TensorSpec("num_output_tokens", "INT32", (1,))  # so far, this response included
+
+SAMPLING_INPUTS = (
+    STREAM,
+    RETURN_TEXT,
+    OPTIONS,
+    MAX_TOKENS,
+    STOP_WORDS,
+    TEMPERATURE,
+    TOP_P,
+    FREQUENCY_PENALTY,
+    PRESENCE_PENALTY,
+    SEED,
+    RETURN_NUM_INPUT_TOKENS,
+    RETURN_NUM_OUTPUT_TOKENS,
+    GUIDED_DECODING_GUIDE,
+    GUIDED_DECODING_GUIDE_TYPE,
+)
+NORMALIZER_INPUTS = (TEXT_INPUT, PROMPT)
+NORMALIZER_OUTPUTS = (
+    TensorSpec(PROMPT_TOKEN_IDS.name, PROMPT_TOKEN_IDS.dtype, PROMPT_TOKEN_IDS.dims),
+    TensorSpec(PROMPT_INFO.name, PROMPT_INFO.dtype, PROMPT_INFO.dims),
+)
+ENGINE_INPUTS = (PROMPT_TOKEN_IDS, PROMPT_INFO, *SAMPLING_INPUTS, CONTROL)
+ENGINE_OUTPUTS = (TEXT_OUTPUT, TOKEN_IDS, EVENT, NUM_INPUT_TOKENS, NUM_OUTPUT_TOKENS)
+ENSEMBLE_INPUTS = (*NORMALIZER_INPUTS, *SAMPLING_INPUTS)
+ENSEMBLE_OUTPUTS = ENGINE_OUTPUTS
+
+# -------------------------------------------------------------------------------------- model names
+
+NORMALIZER_MODEL = "prompt_normalizer"
+ENGINE_OF = {"gpt-oss-20b": "gpt_oss_20b_engine", "gpt-oss-120b": "gpt_oss_120b_engine"}  # ensemble -> engine
+
+# ------------------------------------------------------------------------------------ request records
+
+ReasoningEffort = Literal["low", "medium", "high"]
+
+
+class Message(msgspec.Struct, omit_defaults=True, frozen=True):
+    """One turn. `content` is already joined text; what OpenAI calls parts never crosses the wire."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str = ""
+    reasoning: str | None = None  # an assistant turn's analysis, if the caller sent it back
+    name: str | None = None
+
+
+class PromptRequest(msgspec.Struct, omit_defaults=True, frozen=True):
+    """What the normalizer renders."""
+
+    messages: list[Message]
+    reasoning_effort: ReasoningEffort = "medium"
+
+
+class GenerationOptions(msgspec.Struct, omit_defaults=True, frozen=True):
+    """How to sample and when to stop. Defaults are the neutral values; `options.py` has the ranges."""
+
+    max_tokens: int | None = None  # None: the engine's default, else what the context leaves
+    temperature: float = 1.0  # 0 is greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0: off
+    min_p: float = 0.0
+    seed: int | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: dict[int, float] = {}
+    stop: list[str] = []  # strings; matched in the final channel's text only
+    stop_token_ids: list[int] = []
+    ignore_eos: bool = False
+
+
+class PromptInfo(msgspec.Struct, omit_defaults=True, frozen=True):
+    """What the normalizer knows of the prompt it rendered."""
+
+    prompt_hash: str  # hex SHA-256 of the token ids: equal exactly when the prompts are
+    normalized_key: str  # hex; equal for prompts that differ in timestamps, ids, paths … For affinity only
+    prompt_version: str
+    cache: Literal["hit", "miss"] = "miss"
+    cache_reason: str = ""  # why it missed: "new", "expired", "evicted", "disabled"
+
+
+# -------------------------------------------------------------------------------------- control records
+
+
+class Cancel(msgspec.Struct, tag="cancel", frozen=True):
+    """Stop one request. Answered by CancelResult."""
+
+    request_id: str
+
+
+class Watch(msgspec.Struct, tag="watch", frozen=True):
+    """Push Load records until the stream is cancelled."""
+
+    interval_s: Annotated[float, msgspec.Meta(ge=0.02, le=60)] = 0.2
+
+
+class Ping(msgspec.Struct, tag="ping", frozen=True):
+    """Answered by one Load."""
+
+
+Control = Cancel | Watch | Ping
+
+# ---------------------------------------------------------------------------------------------- events
+
+
+class Accepted(msgspec.Struct, tag="accepted", omit_defaults=True, frozen=True):
+    """The engine will run this request. First event of every stream that is not refused."""
+
+    prompt_tokens: int
+    cached_tokens: int  # of those, how many the prefix cache holds now
+    prompt: PromptInfo | None = None
+
+
+class Timings(msgspec.Struct, omit_defaults=True, frozen=True):
+    """Wall-clock seconds since the Unix epoch; None for a phase that was not reached."""
+
+    arrived: float
+    scheduled: float | None = None  # first prompt token computed
+    first_token: float | None = None
+    finished: float = 0.0
+
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+class Finished(msgspec.Struct, tag="finished", omit_defaults=True, frozen=True):
+    """Last event of every stream that was accepted and did not fail."""
+
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    stop: str | int | None = None  # the string or token id that ended it
+    preemptions: int = 0
+    timings: Timings | None = None
+    prompt: PromptInfo | None = None  # in an unstreamed answer, which has no Accepted
+
+
+class CancelResult(msgspec.Struct, tag="cancel_result", frozen=True):
+    found: bool
+
+
+class Load(msgspec.Struct, tag="load", frozen=True):
+    """One engine's state. Blocks: total = free + used + cached, where cached ones hold a reusable prefix
+    that no running sequence needs."""
+
+    pid: int
+    started: float  # Unix seconds; with the pid it names this life of the engine
+    sequence: int  # counts up by one on each report of a watch
+    running: int
+    waiting: int
+    blocks_total: int
+    blocks_used: int
+    blocks_cached: int
+    block_size: int  # tokens per block
+    max_context: int  # tokens, prompt and answer together
+    max_sequences: int
+    max_waiting: int
+    steps: int  # since start
+    step_age_s: float  # since the running step began; 0 when idle
+    prompt_tokens: int  # totals since start
+    cached_tokens: int
+    output_tokens: int
+    preemptions: int
+    failed_steps: int
+    output_tokens_per_s: float  # over the last few seconds
+    dtype: str
+    device: str
+    checkpoint: str  # directory name only
+
+
+Event = Accepted | Finished | CancelResult | Load
+
+# --------------------------------------------------------------------------------------------- encoding
+
+_encoder = msgspec.json.Encoder()
+T = TypeVar("T")
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    """A record as JSON."""
+    return _encoder.encode(record)
+
+
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+def decode(data: bytes | str, kind: type[T]) -> T:
+    """JSON as a record of `kind` (a Struct, or one of the unions `Control` and `Event`).
+
+    Raises:
+        msgspec.DecodeError: not JSON, or not of that form (`msgspec.ValidationError` is one of its kinds).
+    """
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    result: T = decoder.decode(data)
+    return result
