@@ -1,0 +1,131 @@
+"""KV blocks: who holds them, and which of them hold a prefix that another prompt may share.
+
+A full block is named by the hash of its tokens and of everything before them, so equal names mean equal
+keys and values. Blocks that nobody holds keep their content until they are needed, least recently used
+first. The pool knows block numbers and hashes; the tensors belong to the runner.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+
+BlockHash = bytes
+FIRST_BLOCK: BlockHash = b""  # what the first block's name is chained to
+
+
+def chain_hash(previous: BlockHash, token_ids: Sequence[int]) -> BlockHash:
+    """The name of a full block that holds `token_ids` and follows the block named `previous`."""
+    return hashlib.blake2b(previous + array("i", token_ids).tobytes(), digest_size=16).digest()
+
+
+class BlockPool:
+    """Not thread-safe: the engine's thread owns it.
+
+    Every block is exactly one of free (content worthless), used (held by `references` sequences) or
+    cached (held by nobody, content findable by name).
+    """
+
+    def __init__(self, blocks: int, block_size: int, *, keep_prefixes: bool = True) -> None:
+        self.total = blocks
+        self.block_size = block_size
+        self._keep_prefixes = keep_prefixes
+        self._free = list(range(blocks - 1, -1, -1))
+        self._cached: OrderedDict[int, None] = OrderedDict()  # least recently released first
+        self._references = [0] * blocks
+        self._name: list[BlockHash | None] = [None] * blocks
+        self._by_name: dict[BlockHash, int] = {}
+
+    @property
+    def cached(self) -> int:
+        return len(self._cached)
+
+    @property
+    def used(self) -> int:
+        return self.total - self.available
+
+    @property
+    def available(self) -> int:
+        """Blocks that `allocate` could hand out now."""
+        return len(self._free) + len(self._cached)
+
+    def blocks_for(self, tokens: int) -> int:
+        return -(-tokens // self.block_size)
+
+    def match(self, names: Sequence[BlockHash]) -> list[int]:
+        """The blocks that hold the longest prefix of `names`. Nothing is taken: see `take`."""
+        found = []
+        for name in names:
+            block = self._by_name.get(name)
+            if block is None:
+                break
+            found.append(block)
+        return found
+
+    def unclaimed(self, blocks: Sequence[int]) -> int:
+        """How many of these nobody holds: taking them costs that much of `available`."""
+        return sum(self._references[block] == 0 for block in blocks)
+
+    def take(self, blocks: Sequence[int]) -> None:
+        """Hold blocks that `match` found, beside whoever else holds them."""
+        for block in blocks:
+            if self._references[block] == 0:
+                del self._cached[block]
+            self._references[block] += 1
+
+    def allocate(self, count: int) -> list[int]:
+        """`count` blocks for the caller alone, forgetting cached prefixes as needed.
+
+        The caller has checked `available`.
+        """
+        blocks = []
+        for _ in range(count):
+            if self._free:
+                block = self._free.pop()
+            else:
+                block, _ = self._cached.popitem(last=False)
+                self._forget(block)
+            self._references[block] = 1
+            blocks.append(block)
+        return blocks
+
+    def publish(self, block: int, name: BlockHash) -> None:
+        """A held block is full: others may share it from now on. The first block of a name keeps it."""
+        if self._keep_prefixes and name not in self._by_name:
+            self._by_name[name] = block
+            self._name[block] = name
+
+    def release(self, blocks: Sequence[int]) -> None:
+        """Give up one hold on each. The last blocks of a sequence are reused first: a longer prefix is
+        worth less than a shorter one."""
+        for block in reversed(blocks):
+            self._references[block] -= 1
+            if self._references[block] == 0:
+                if self._name[block] is None:
+                    self._free.append(block)
+                else:
+                    self._cached[block] = None
+
+    def forget_all(self) -> None:
+        """Drop every cached prefix; held blocks keep their names."""
+        while self._cached:
+            block, _ = self._cached.popitem()
+            self._forget(block)
+            self._free.append(block)
+
+    def _forget(self, block: int) -> None:
+        name = self._name[block]
+        if name is not None:
+            del self._by_name[name]
+            self._name[block] = None
+
+    def check(self) -> None:
+        """Assert the invariants; for tests and after faults."""
+        held = sum(count > 0 for count in self._references)
+        assert held + len(self._free) + len(self._cached) == self.total, "a block is lost or counted twice"
+        assert all(count >= 0 for count in self._references), "a block was released more often than taken"
+        assert len(set(self._free)) == len(self._free), "a block is free twice"
+        assert all(self._name[block] == name for name, block in self._by_name.items()), "a name lies"
+        assert all(self._references[block] == 0 for block in [*self._free, *self._cached])

@@ -1,0 +1,304 @@
+"""The engine of this project: one thread that schedules, runs, samples and delivers.
+
+Callers on other threads only touch the inbox and the table of live sequences, under one lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from gpt_oss_triton.config import EngineSettings
+from gpt_oss_triton.engine.kv_cache import BlockPool
+from gpt_oss_triton.engine.protocol import (
+    EngineEvent,
+    EngineRequest,
+    NewTokens,
+    PromptAccepted,
+    SequenceFailed,
+    SequenceFinished,
+)
+from gpt_oss_triton.engine.runner import Runner
+from gpt_oss_triton.engine.sampler import RowSampling
+from gpt_oss_triton.engine.scheduler import Chunk, Scheduler
+from gpt_oss_triton.engine.sequence import Sequence
+from gpt_oss_triton.errors import (
+    ContextLengthExceeded,
+    EngineUnavailable,
+    InternalError,
+    InvalidRequest,
+    Overloaded,
+    ServiceError,
+)
+from gpt_oss_triton.options import check_options
+from gpt_oss_triton.wire import Load
+
+log = logging.getLogger(__name__)
+
+RATE_WINDOW_S = 5.0  # what `output_tokens_per_s` looks back on
+
+
+class NativeEngine:
+    """Implements `protocol.Engine` for one gpt-oss checkpoint on one device."""
+
+    def __init__(self, runner: Runner, settings: EngineSettings, checkpoint: str) -> None:
+        self._runner = runner
+        self._settings = settings
+        self._checkpoint = checkpoint
+        self._threads = settings.threads or os.cpu_count() or 1
+        pool = BlockPool(runner.blocks, runner.block_size, keep_prefixes=settings.prefix_cache)
+        self._scheduler = Scheduler(
+            pool, max_sequences=settings.max_sequences, max_step_tokens=settings.max_step_tokens
+        )
+        # A context that the cache cannot hold could never finish, so the smaller of the two is the limit.
+        self._max_context = min(
+            settings.max_context or runner.config.max_context,
+            runner.config.max_context,
+            runner.blocks * runner.block_size,
+        )
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
+        self._inbox: deque[Sequence] = deque()
+        self._cancelled: list[Sequence] = []
+        self._live: dict[str, Sequence] = {}
+        self._closing = False
+        self._broken: str | None = None
+        self._counters = _Counters()
+        self._started = time.time()
+        self._step_began: float | None = None
+        self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def from_settings(cls, settings: EngineSettings, checkpoint: Path) -> NativeEngine:
+        """Load `checkpoint` and start.
+
+        Raises:
+            ConfigurationError: the checkpoint or the settings cannot be served.
+        """
+        return cls(Runner.from_checkpoint(checkpoint, settings), settings, checkpoint.name)
+
+    # ------------------------------------------------------------------------------ any thread
+
+    def submit(self, request: EngineRequest, deliver: Callable[[EngineEvent], None]) -> None:
+        limit = self._check(request)
+        sequence = Sequence(
+            request,
+            deliver,
+            limit=limit,
+            eos_token_ids=self._runner.config.eos_token_ids,
+            sampling=RowSampling(
+                request.options, request.prompt_token_ids, self._runner.config.vocabulary, self._runner.device
+            ),
+            block_size=self._runner.block_size,
+        )
+        with self._wake:
+            if self._broken or self._closing:
+                raise EngineUnavailable(self._broken or "The engine is shutting down.", retry_after_s=5)
+            if request.request_id in self._live:
+                raise InvalidRequest(
+                    f"A request with id {request.request_id!r} is already running.", param="id"
+                )
+            if len(self._live) >= self._settings.max_sequences + self._settings.max_waiting:
+                raise Overloaded(
+                    f"{len(self._live)} requests are running or waiting; no more are queued.", retry_after_s=1
+                )
+            self._live[request.request_id] = sequence
+            self._inbox.append(sequence)
+            self._wake.notify()
+
+    def cancel(self, request_id: str) -> bool:
+        with self._wake:
+            sequence = self._live.get(request_id)
+            if sequence is None:
+                return False
+            self._cancelled.append(sequence)
+            return True
+
+    def load(self, sequence: int = 0) -> Load:
+        with self._lock:
+            if self._broken:
+                raise EngineUnavailable(self._broken)
+            pool, counters, began = self._scheduler.pool, self._counters, self._step_began
+            running = len(self._scheduler.running)
+            return Load(
+                pid=os.getpid(),
+                started=self._started,
+                sequence=sequence,
+                running=running,
+                waiting=len(self._live) - running,
+                blocks_total=pool.total,
+                blocks_used=pool.used,
+                blocks_cached=pool.cached,
+                block_size=pool.block_size,
+                max_context=self._max_context,
+                max_sequences=self._settings.max_sequences,
+                max_waiting=self._settings.max_waiting,
+                steps=counters.steps,
+                step_age_s=0.0 if began is None else time.monotonic() - began,
+                prompt_tokens=counters.prompt_tokens,
+                cached_tokens=counters.cached_tokens,
+                output_tokens=counters.output_tokens,
+                preemptions=self._scheduler.preemptions,
+                failed_steps=counters.failed_steps,
+                output_tokens_per_s=counters.rate(),
+                dtype=str(self._runner.dtype).removeprefix("torch."),
+                device=str(self._runner.device),
+                checkpoint=self._checkpoint,
+            )
+
+    def close(self, drain_s: float = 0.0) -> None:
+        deadline = time.monotonic() + drain_s
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+            self._wake.wait_for(lambda: not self._live, timeout=max(0.0, deadline - time.monotonic()))
+            self._cancelled.extend(self._live.values())
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout=60)
+
+    def _check(self, request: EngineRequest) -> int:
+        """Refuse what can never run; otherwise the most tokens the answer may have."""
+        check_options(request.options, self._runner.config.vocabulary)
+        prompt, asked = request.prompt_token_ids, request.options.max_tokens
+        if not prompt:
+            raise InvalidRequest("The prompt has no tokens.", param="prompt_token_ids")
+        if not 0 <= min(prompt) <= max(prompt) < self._runner.config.vocabulary:
+            raise InvalidRequest(
+                f"Prompt tokens must lie in 0 … {self._runner.config.vocabulary - 1}.",
+                param="prompt_token_ids",
+            )
+        room = self._max_context - len(prompt)
+        if room < 1 or (asked is not None and asked > room):
+            wanted = "" if asked is None else f" and the answer was asked to have up to {asked}"
+            raise ContextLengthExceeded(
+                f"This model's context holds {self._max_context} tokens, but the prompt has {len(prompt)}{wanted}.",
+                param="messages" if room < 1 else "max_tokens",
+            )
+        return min(room, asked or self._settings.default_max_tokens or room)
+
+    # ------------------------------------------------------------------------ the engine's thread
+
+    def _serve(self) -> None:
+        # OpenMP keeps the number of threads per calling thread, so it must be set on this one as well.
+        torch.set_num_threads(self._threads)
+        try:
+            while self._wait_for_work():
+                self._admit_and_cancel()
+                with self._lock:
+                    chunks = self._scheduler.schedule()
+                if chunks:
+                    self._step(chunks)
+        except Exception as error:  # the thread's end: nobody above could answer the live requests
+            log.exception("the engine's loop failed")
+            self._break(f"The engine stopped: {type(error).__name__}.")
+
+    def _wait_for_work(self) -> bool:
+        with self._wake:
+            self._wake.wait_for(lambda: self._live or self._closing)
+            return bool(self._live) and self._broken is None
+
+    def _admit_and_cancel(self) -> None:
+        with self._lock:
+            added, self._inbox = self._inbox, deque()
+            cancelled, self._cancelled = self._cancelled, []
+            for sequence in added:
+                self._scheduler.add(sequence)
+            cached = [len(self._scheduler.pool.match(s.reusable_names())) for s in added]
+        for sequence, blocks in zip(added, cached, strict=True):
+            sequence.deliver(PromptAccepted(sequence.prompt_tokens, blocks * self._runner.block_size))
+        for sequence in cancelled:
+            if sequence.finish_reason is None:
+                sequence.finish_reason = "cancelled"
+                self._end(sequence, sequence.finished())
+
+    def _step(self, chunks: list[Chunk]) -> None:
+        """Run, sample, deliver; a step that fails is repeated sequence by sequence, so that only those fail
+        which must."""
+        self._step_began = time.monotonic()
+        try:
+            self._deliver(chunks, self._runner.run(chunks))
+        except torch.AcceleratorError as error:
+            log.exception("the device failed")
+            self._break(f"The device failed: {str(error).splitlines()[0]}")
+        except Exception:  # whatever torch raises: the other sequences must go on
+            self._counters.failed_steps += 1
+            log.exception("a step of %d sequences failed", len(chunks))
+            if len(chunks) > 1:
+                for chunk in chunks:
+                    self._step([chunk])
+            else:
+                self._fail(chunks[0].sequence, InternalError("The engine failed on this request."))
+        finally:
+            self._step_began = None
+
+    def _deliver(self, chunks: list[Chunk], tokens: list[int]) -> None:
+        """Account for a computed step and hand out what it produced."""
+        with self._lock:
+            self._scheduler.commit(chunks)
+            self._counters.count_step(len(tokens))
+        sampled = (chunk.sequence for chunk in chunks if chunk.sequence.uncomputed == 0)
+        for sequence, token in zip(sampled, tokens, strict=True):
+            sequence.append(token)
+            if sequence.output_tokens == 1:
+                self._counters.count_prompt(sequence)
+            sequence.deliver(NewTokens([token]))
+            if sequence.finish_reason is not None:
+                self._end(sequence, sequence.finished())
+
+    def _fail(self, sequence: Sequence, error: ServiceError) -> None:
+        self._end(sequence, SequenceFailed(error))
+
+    def _end(self, sequence: Sequence, terminal: SequenceFinished | SequenceFailed) -> None:
+        with self._wake:
+            self._scheduler.remove(sequence)
+            del self._live[sequence.request.request_id]
+            self._wake.notify_all()
+        sequence.deliver(terminal)
+
+    def _break(self, reason: str) -> None:
+        """Nothing can run any more: end every request and refuse new ones."""
+        with self._lock:
+            self._broken = reason
+            live = list(self._live.values())
+            self._inbox.clear()
+        for sequence in live:
+            self._fail(sequence, EngineUnavailable(reason, retry_after_s=5))
+
+
+class _Counters:
+    """Totals since start. Written by the engine's thread."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.failed_steps = 0
+        self.prompt_tokens = 0
+        self.cached_tokens = 0
+        self.output_tokens = 0
+        self._recent: deque[tuple[float, int]] = deque()  # (when, output tokens) of the last steps
+
+    def count_step(self, output_tokens: int) -> None:
+        self.steps += 1
+        self.output_tokens += output_tokens
+        self._recent.append((time.monotonic(), output_tokens))
+        self._forget_old()
+
+    def count_prompt(self, sequence: Sequence) -> None:
+        self.prompt_tokens += sequence.prompt_tokens
+        self.cached_tokens += sequence.cached_tokens
+
+    def rate(self) -> float:
+        """Output tokens per second over the last few seconds."""
+        self._forget_old()
+        return sum(tokens for _, tokens in self._recent) / RATE_WINDOW_S
+
+    def _forget_old(self) -> None:
+        while self._recent and self._recent[0][0] < time.monotonic() - RATE_WINDOW_S:
+            self._recent.popleft()

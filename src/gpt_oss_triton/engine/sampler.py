@@ -1,0 +1,143 @@
+"""From logits to token ids, each row by its own rules.
+
+A row's randomness is a function of its seed and of how many tokens it has produced, so a seeded request
+draws the same numbers whatever shares its batch, and again after a preemption.
+
+Order of operations, as in the field's other servers: penalties and bias, temperature, top-k, top-p over what
+top-k left, min-p. Full sorts of the vocabulary are avoided: the best `CANDIDATES` logits nearly always hold
+all that a cut leaves, and rows where they might not are drawn again from all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+
+import torch
+
+from gpt_oss_triton.wire import GenerationOptions
+
+CANDIDATES = 1024
+
+
+class RowSampling:
+    """One sequence's sampling rules and what they must remember of its tokens."""
+
+    def __init__(
+        self,
+        options: GenerationOptions,
+        prompt_token_ids: Sequence[int],
+        vocabulary: int,
+        device: torch.device,
+    ) -> None:
+        self.options = options
+        self.drawn = 0  # output tokens so far
+        self._seed = secrets.randbits(64) if options.seed is None else options.seed
+        penalized = options.frequency_penalty != 0 or options.presence_penalty != 0
+        self._counts = torch.zeros(vocabulary, device=device) if penalized else None  # of each output token
+        self._seen: torch.Tensor | None = None  # which tokens occurred, the prompt's included
+        if options.repetition_penalty != 1:
+            self._seen = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+            self._seen[torch.tensor(prompt_token_ids, device=device)] = True
+        self._bias_ids = torch.tensor(list(options.logit_bias), dtype=torch.int64, device=device)
+        self._bias = torch.tensor(list(options.logit_bias.values()), dtype=torch.float32, device=device)
+
+    @property
+    def greedy(self) -> bool:
+        return self.options.temperature == 0
+
+    @property
+    def adjusts(self) -> bool:
+        return self._counts is not None or self._seen is not None or len(self._bias) > 0
+
+    @property
+    def truncates(self) -> bool:
+        return self.options.top_k > 0 or self.options.top_p < 1 or self.options.min_p > 0
+
+    def observe(self, token: int) -> None:
+        """A token was sampled."""
+        self.drawn += 1
+        if self._counts is not None:
+            self._counts[token] += 1
+        if self._seen is not None:
+            self._seen[token] = True
+
+    def adjust(self, logits: torch.Tensor) -> None:
+        """Apply penalties and bias in place to float32 `logits` [vocabulary]."""
+        o = self.options
+        if self._seen is not None:
+            penalized = torch.where(logits > 0, logits / o.repetition_penalty, logits * o.repetition_penalty)
+            torch.where(self._seen, penalized, logits, out=logits)
+        if self._counts is not None:
+            logits -= o.frequency_penalty * self._counts + o.presence_penalty * (self._counts > 0)
+        if len(self._bias) > 0:
+            logits[self._bias_ids] += self._bias
+
+    def uniform(self) -> float:
+        """The number in [0, 1) that draws the next token."""
+        key = self._seed.to_bytes(8, "little") + self.drawn.to_bytes(8, "little")
+        return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") / 2**64
+
+
+def sample(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int]:
+    """One token id for each row of `logits` [rows, vocabulary]."""
+    if all(row.greedy and not row.adjusts for row in rows):
+        greedy: list[int] = logits.argmax(dim=-1).tolist()
+        return greedy
+    logits = logits.float()
+    for n, row in enumerate(rows):
+        if row.adjusts:
+            row.adjust(logits[n])
+    tokens: list[int] = logits.argmax(dim=-1).tolist()
+    for draw, wanted in ((_draw, False), (_draw_truncated, True)):
+        chosen = [n for n, row in enumerate(rows) if not row.greedy and row.truncates == wanted]
+        if chosen:
+            some = [rows[n] for n in chosen]
+            heat = torch.tensor([row.options.temperature for row in some], device=logits.device)
+            drawn = draw(logits[chosen] / heat.unsqueeze(1), some)
+            for n, token in zip(chosen, drawn, strict=True):
+                tokens[n] = token
+    return tokens
+
+
+def _draw(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int]:
+    drawn: list[int] = _invert(torch.softmax(logits, dim=-1), rows).tolist()
+    return drawn
+
+
+def _draw_truncated(
+    logits: torch.Tensor, rows: Sequence[RowSampling], candidates: int = CANDIDATES
+) -> list[int]:
+    vocabulary = logits.shape[-1]
+    candidates = min(candidates, vocabulary)
+    best = logits.topk(candidates, dim=-1)
+    options = [row.options for row in rows]
+    top_k = torch.tensor([o.top_k or vocabulary for o in options], device=logits.device).unsqueeze(1)
+    top_p = torch.tensor([o.top_p for o in options], device=logits.device).unsqueeze(1)
+    min_p = torch.tensor([o.min_p for o in options], device=logits.device).unsqueeze(1)
+    p = torch.exp(best.values - logits.logsumexp(dim=-1, keepdim=True))
+    within_k = torch.arange(candidates, device=logits.device) < top_k
+    p = p * within_k
+    mass = torch.where(top_k <= candidates, p.sum(dim=-1, keepdim=True), 1.0)
+    before = p.cumsum(dim=-1) - p  # mass of the better ones
+    keep = within_k & ((before < top_p * mass) | (top_p >= 1)) & (p >= min_p * p[:, :1])
+    keep[:, 0] = True
+    drawn: list[int] = best.indices.gather(1, _invert(p * keep, rows).unsqueeze(1)).squeeze(1).tolist()
+    if candidates < vocabulary:
+        # The last candidate survived every cut, so a token that is not among them might as well.
+        unsure = (keep[:, -1] & (top_k.squeeze(1) > candidates)).nonzero().flatten().tolist()
+        if unsure:
+            again = _draw_truncated(logits[unsure], [rows[n] for n in unsure], vocabulary)
+            for n, token in zip(unsure, again, strict=True):
+                drawn[n] = token
+    return drawn
+
+
+def _invert(p: torch.Tensor, rows: Sequence[RowSampling]) -> torch.Tensor:
+    """Draw an index from each row of the unnormalized `p` [rows, n] by inverting its cumulative sum."""
+    cumulative = p.cumsum(dim=-1)
+    uniform = torch.tensor([row.uniform() for row in rows], device=p.device).unsqueeze(1)
+    index = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+    # Rounding can put the target on the total itself, past every index: then the likeliest will do.
+    return torch.where(index < p.shape[-1], index, p.argmax(dim=-1, keepdim=True)).squeeze(1)

@@ -1,0 +1,134 @@
+"""Which tokens the next step computes.
+
+Running sequences come first: every decode gets its one token, then prompts fill what the token budget
+leaves, in the order they were admitted, then waiting sequences are admitted while blocks last. When a
+decode needs a block and none is left, the sequence admitted last gives up its blocks and waits again, first
+in line; its full blocks stay findable, so coming back is cheap unless they are needed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from gpt_oss_triton.engine.kv_cache import BlockPool
+from gpt_oss_triton.engine.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The next `tokens` uncomputed tokens of a sequence."""
+
+    sequence: Sequence
+    tokens: int
+
+    @property
+    def samples(self) -> bool:
+        """Whether it reaches the sequence's last token, so that the next one can be sampled."""
+        return self.tokens == self.sequence.uncomputed
+
+
+class Scheduler:
+    """Owns the queue, the running set and, through the pool, every block. Engine's thread only."""
+
+    def __init__(self, pool: BlockPool, *, max_sequences: int, max_step_tokens: int) -> None:
+        self.pool = pool
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []  # in the order they were admitted
+        self.preemptions = 0
+        self._max_sequences = max_sequences
+        # A step must hold one token of every running sequence, or the last ones would starve.
+        self._max_step_tokens = max(max_step_tokens, max_sequences)
+
+    def add(self, sequence: Sequence) -> None:
+        self.waiting.append(sequence)
+
+    def schedule(self) -> list[Chunk]:
+        """The next step's chunks, single tokens first; empty only when there is nothing to do."""
+        decodes = self._decodes()
+        budget = self._max_step_tokens - len(decodes)
+        prefills = self._prefills(budget)
+        budget -= sum(chunk.tokens for chunk in prefills)
+        while budget > 0 and self.waiting and len(self.running) < self._max_sequences and self._admit():
+            chunk = Chunk(self.running[-1], min(budget, self.running[-1].uncomputed))
+            prefills.append(chunk)
+            budget -= chunk.tokens
+        return sorted([*decodes, *prefills], key=lambda chunk: chunk.tokens > 1)
+
+    def commit(self, chunks: list[Chunk]) -> None:
+        """The chunks are computed: their full blocks may be shared."""
+        for chunk in chunks:
+            sequence = chunk.sequence
+            before = sequence.computed // self.pool.block_size
+            sequence.computed += chunk.tokens
+            for n in range(before, sequence.computed // self.pool.block_size):
+                self.pool.publish(sequence.blocks[n], sequence.names[n])
+
+    def remove(self, sequence: Sequence) -> None:
+        """Forget a sequence, wherever it is, and free its blocks."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+        self._release(sequence)
+
+    def _decodes(self) -> list[Chunk]:
+        chunks = []
+        for sequence in list(self.running):
+            # Growing one sequence may preempt others, but only later ones: none that is in `chunks` already.
+            if sequence.blocks and sequence.uncomputed == 1 and self._grow(sequence):
+                chunks.append(Chunk(sequence, 1))
+        return chunks
+
+    def _prefills(self, budget: int) -> list[Chunk]:
+        chunks = []
+        for sequence in self.running:
+            if budget > 0 and sequence.uncomputed > 1:
+                chunk = Chunk(sequence, min(budget, sequence.uncomputed))
+                chunks.append(chunk)
+                budget -= chunk.tokens
+        return chunks
+
+    def _grow(self, sequence: Sequence) -> bool:
+        """Make room for the sequence's known tokens; False when it had to give way itself."""
+        while (missing := self.pool.blocks_for(len(sequence.token_ids)) - len(sequence.blocks)) > 0:
+            if self.pool.available >= missing:
+                sequence.blocks += self.pool.allocate(missing)
+            elif (victim := self.running[-1]) is sequence:
+                self._preempt(victim)
+                return False
+            else:
+                self._preempt(victim)
+        return True
+
+    def _admit(self) -> bool:
+        """Move the first waiting sequence to running, with blocks for all its known tokens."""
+        sequence = self.waiting[0]
+        shared = self.pool.match(sequence.reusable_names())
+        fresh = self.pool.blocks_for(len(sequence.token_ids)) - len(shared)
+        # One spare block for each running sequence, or the newcomer would be preempted at once.
+        spare = len(self.running)
+        if self.pool.available < fresh + self.pool.unclaimed(shared) + spare:
+            return False
+        self.waiting.popleft()
+        self.pool.take(shared)
+        sequence.blocks = shared + self.pool.allocate(fresh)
+        sequence.computed = len(shared) * self.pool.block_size
+        if sequence.scheduled_at is None:
+            sequence.scheduled_at = time.time()
+            sequence.cached_tokens = sequence.computed
+        self.running.append(sequence)
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._release(sequence)
+        sequence.preemptions += 1
+        self.preemptions += 1
+        self.waiting.appendleft(sequence)
+
+    def _release(self, sequence: Sequence) -> None:
+        self.pool.release(sequence.blocks)
+        sequence.blocks = []
+        sequence.computed = 0

@@ -1,0 +1,74 @@
+"""Mixture of experts in plain torch: each token's hidden state through its top-k experts.
+
+Weights are row-major in the output dimension, the order MXFP4 packs them in:
+    gate_up [experts, 2 n, hidden], down [experts, hidden, n], with biases [experts, 2 n] and [experts, hidden].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from gpt_oss_triton.kernels.layers import clamped_swiglu
+
+# Padding all experts to the busiest one's load makes two products of the whole layer, which is what small
+# batches want; beyond this many padded rows for one real row the wasted products cost more than the loop.
+MAX_PADDING = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertWeights:
+    gate_up: torch.Tensor
+    gate_up_bias: torch.Tensor
+    down: torch.Tensor
+    down_bias: torch.Tensor
+    alpha: float
+    limit: float
+
+
+def mixture(
+    x: torch.Tensor, experts: torch.Tensor, shares: torch.Tensor, weights: ExpertWeights
+) -> torch.Tensor:
+    """`x` [tokens, hidden], `experts` int64 and `shares` [tokens, k] -> [tokens, hidden].
+
+    Each token's k results are added in the router's order, so a token's result does not depend on which
+    other tokens share its batch.
+    """
+    tokens, k = experts.shape
+    chosen = experts.flatten()
+    order = torch.argsort(chosen, stable=True)
+    counts = torch.bincount(chosen, minlength=weights.gate_up.shape[0])
+    rows = x[order // k]
+    busiest, active = int(counts.max()), int(counts.count_nonzero())
+    if active == len(counts) and busiest * len(counts) <= MAX_PADDING * tokens * k:
+        by_expert = _padded(rows, chosen[order], counts, busiest, weights)
+    else:
+        by_expert = _looped(rows, counts, weights)
+    results = torch.empty_like(by_expert)
+    results[order] = by_expert
+    return (results.view(tokens, k, -1) * shares.unsqueeze(-1)).sum(dim=1)
+
+
+def _padded(
+    rows: torch.Tensor, expert: torch.Tensor, counts: torch.Tensor, busiest: int, w: ExpertWeights
+) -> torch.Tensor:
+    starts = counts.cumsum(0) - counts
+    place = torch.arange(len(rows), device=rows.device) - starts[expert]
+    padded = rows.new_zeros(len(counts), busiest, rows.shape[1])
+    padded[expert, place] = rows
+    inner = torch.baddbmm(w.gate_up_bias.unsqueeze(1), padded, w.gate_up.transpose(1, 2))
+    inner = clamped_swiglu(inner, w.alpha, w.limit)
+    return torch.baddbmm(w.down_bias.unsqueeze(1), inner, w.down.transpose(1, 2))[expert, place]
+
+
+def _looped(rows: torch.Tensor, counts: torch.Tensor, w: ExpertWeights) -> torch.Tensor:
+    parts, start = [], 0
+    for expert, count in enumerate(counts.tolist()):
+        if count:
+            inner = F.linear(rows[start : start + count], w.gate_up[expert], w.gate_up_bias[expert])
+            inner = clamped_swiglu(inner, w.alpha, w.limit)
+            parts.append(F.linear(inner, w.down[expert], w.down_bias[expert]))
+            start += count
+    return torch.cat(parts)

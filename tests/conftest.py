@@ -1,0 +1,22 @@
+"""What every kind of test may need: real gpt-oss checkpoints, made once a session."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gpt_oss_triton.checkpoint import build_checkpoint
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`checkpoint("fp32")`: the directory of a tiny gpt-oss checkpoint of that dtype, seed 0."""
+    made: dict[str, Path] = {}
+
+    def get(dtype: str) -> Path:
+        if dtype not in made:
+            made[dtype] = tmp_path_factory.mktemp("checkpoints") / f"tiny-{dtype}"
+            build_checkpoint("tiny", dtype, 0, made[dtype], None)
+        return made[dtype]
+
+    return get

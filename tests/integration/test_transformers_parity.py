@@ -1,0 +1,113 @@
+"""transformers' eager gpt-oss is the oracle: same checkpoint, same tokens."""
+
+import random
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from gpt_oss_triton.config import EngineSettings
+from gpt_oss_triton.engine.batch import BatchBuilder, Segment
+from gpt_oss_triton.engine.model import Model
+from gpt_oss_triton.engine.model_config import ModelConfig, yarn_inverse_frequencies
+from gpt_oss_triton.engine.native import NativeEngine
+from gpt_oss_triton.engine.weights import WeightLoader
+from tests.unit.engine.conftest import SETTINGS, Call
+
+NEW_TOKENS = 24
+WINDOW = 128
+CHUNK = 64
+SLOTS, BLOCK = 1024, 16
+
+
+def oracle(directory, dtype=torch.float32):
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation="eager").eval()
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    """Twenty: around block, chunk and window borders, far beyond them, and with shared prefixes."""
+    rng = random.Random(0)
+    lengths = (1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 160, 200, 256, 257, 400)
+    made = [[rng.randrange(199_998) for _ in range(n)] for n in lengths]
+    return [*made, made[-1][:300], made[-1][:256] + [5, 6, 7], made[-1] + [9] * 40, list(made[-1])]
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint):
+    engine = NativeEngine.from_settings(
+        EngineSettings(**{**SETTINGS, "max_step_tokens": CHUNK}), checkpoint("fp32")
+    )
+    yield engine
+    engine.close()
+
+
+def test_greedy_tokens_equal_generate(engine, checkpoint, prompts):
+    model = oracle(checkpoint("fp32"))
+    calls = [Call(engine, prompt, max_tokens=NEW_TOKENS) for prompt in prompts]
+    ends = [call.end() for call in calls]
+    for prompt, call in zip(prompts, calls, strict=True):
+        ids = torch.tensor([prompt])
+        out = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=NEW_TOKENS,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=199_999,
+        )
+        assert call.tokens == out[0, len(prompt) :].tolist(), f"prompt of {len(prompt)} tokens"
+    assert max(len(p) for p in prompts) > WINDOW > CHUNK
+    assert any(end.cached_tokens for end in ends), "the shared prefixes were meant to be shared"
+
+
+def test_32_concurrent_streams_each_equal_their_solo_run(engine):
+    rng = random.Random(1)
+    prompts = [[rng.randrange(199_998) for _ in range(rng.randrange(1, 150))] for _ in range(32)]
+    together = [Call(engine, prompt, max_tokens=NEW_TOKENS) for prompt in prompts]
+    for call in together:
+        call.end()
+    for prompt, call in zip(prompts, together, strict=True):
+        alone = Call(engine, prompt, max_tokens=NEW_TOKENS)
+        alone.end()
+        assert alone.tokens == call.tokens
+
+
+def our_logits(directory, dtype, token_ids):
+    """Logits after every token: whole prompt in one chunk, then cut in three."""
+    config = ModelConfig.from_checkpoint(directory)
+    device = torch.device("cpu")
+    model = Model(config, WeightLoader(directory, config, dtype, device).load())
+    builder = BatchBuilder(config, BLOCK, dtype, device)
+    for cuts in ([len(token_ids)], [len(token_ids) // 3, len(token_ids)]):
+        cache = torch.zeros(config.layers, 2, SLOTS, config.kv_heads, config.head_dim, dtype=dtype)
+        start = 0
+        for end in cuts:
+            # Blocks in reverse order: nothing may depend on their being neighbours.
+            blocks = list(range(SLOTS // BLOCK - 1, -1, -1))
+            batch = builder.build([Segment(token_ids[start:end], start, blocks, sample=True)])
+            logits = model.forward(batch, cache)
+            start = end
+        yield logits[0].float()
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "tolerance"),
+    [("fp32", torch.float32, 1e-4), ("mxfp4", torch.float32, 1e-4), ("mxfp4", torch.bfloat16, 0.08), ("bf16", torch.bfloat16, 0.08)],
+)  # fmt: skip
+def test_logits_agree(checkpoint, name, dtype, tolerance):
+    """Largest absolute difference, in units of the logits' standard deviation."""
+    rng = random.Random(2)
+    token_ids = [rng.randrange(199_998) for _ in range(300)]
+    with torch.inference_mode():
+        want = oracle(checkpoint(name), dtype)(torch.tensor([token_ids])).logits[0, -1].float()
+    for got in our_logits(checkpoint(name), dtype, token_ids):
+        assert float((got - want).abs().max() / want.std()) < tolerance
+
+
+def test_rope_frequencies_are_those_of_transformers(checkpoint):
+    reference = oracle(checkpoint("bf16")).model.rotary_emb
+    config = ModelConfig.from_checkpoint(checkpoint("bf16"))
+    frequencies, scale = yarn_inverse_frequencies(config.rope, config.head_dim)
+    torch.testing.assert_close(torch.tensor(frequencies), reference.inv_freq, rtol=1e-5, atol=0)
+    assert scale == pytest.approx(reference.attention_scaling)

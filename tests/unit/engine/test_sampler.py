@@ -1,0 +1,122 @@
+"""Sampling draws from the distribution that the options define, reproducibly."""
+
+import collections
+
+import pytest
+import torch
+
+from gpt_oss_triton.engine.sampler import CANDIDATES, RowSampling, sample
+from gpt_oss_triton.wire import GenerationOptions
+
+CPU = torch.device("cpu")
+
+
+def row(vocabulary, prompt=(), **options):
+    return RowSampling(GenerationOptions(**options), list(prompt), vocabulary, CPU)
+
+
+def expected(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
+    """The definition, by a full sort."""
+    p, order = torch.sort(torch.softmax(logits / temperature, -1), descending=True)
+    if top_k:
+        p[top_k:] = 0
+    p = p / p.sum()
+    p[1:][(p.cumsum(0) - p)[1:] >= top_p] = 0
+    p[p < min_p * p[0]] = 0
+    out = torch.zeros_like(p)
+    out[order] = p / p.sum()
+    return out
+
+
+def draws(logits, n, **options):
+    r = row(len(logits), seed=7, **options)
+    counts = collections.Counter()
+    for _ in range(n):
+        token = sample(logits.unsqueeze(0), [r])[0]
+        r.observe(token)
+        counts[token] += 1
+    return counts
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0.5},
+        {"temperature": 1.7, "top_k": 3},
+        {"top_p": 0.6},
+        {"top_p": 0.0},
+        {"min_p": 0.3},
+        {"top_k": 5, "top_p": 0.8, "min_p": 0.1},
+    ],
+)
+def test_frequencies_match_the_definition(options):
+    logits = torch.tensor([2.0, 1.0, 0.5, 0.2, -1.0, -3.0, 1.5])
+    want = expected(logits, **options)
+    n = 4000
+    counts = draws(logits, n, **options)
+    for token in range(len(logits)):
+        sigma = (n * want[token] * (1 - want[token])) ** 0.5
+        assert abs(counts[token] - n * want[token]) <= 5 * sigma + 1e-6, (token, counts, want)
+
+
+@pytest.mark.parametrize(
+    "options", [{"top_p": 0.999}, {"min_p": 0.9}, {"top_k": 3000}, {"top_k": CANDIDATES}]
+)
+def test_cuts_wider_than_the_candidates_are_still_exact(options):
+    vocabulary = 4 * CANDIDATES
+    logits = torch.linspace(0, 0.1, vocabulary)  # nearly flat: every cut reaches past the candidates
+    allowed = expected(logits, **options) > 0
+    seen = draws(logits, 400, **options)
+    assert all(allowed[token] for token in seen)
+    ranks = [vocabulary - 1 - token for token in seen]
+    if options != {"top_k": CANDIDATES}:
+        assert max(ranks) > CANDIDATES, "tokens behind the candidates must be reachable"
+
+
+def test_greedy_rows_take_the_best_and_ignore_the_seed():
+    logits = torch.tensor([[0.0, 3.0, 1.0], [5.0, 3.0, 1.0]])
+    assert sample(logits, [row(3, temperature=0), row(3, temperature=0, seed=5)]) == [1, 0]
+
+
+def test_a_seeded_row_draws_the_same_alone_and_in_company():
+    torch.manual_seed(0)
+    logits = torch.randn(4, 500)
+    alone = [sample(logits[n : n + 1], [row(500, seed=n, top_p=0.9 if n % 2 else 1.0)])[0] for n in range(4)]
+    together = sample(logits, [row(500, seed=n, top_p=0.9 if n % 2 else 1.0) for n in range(4)])
+    assert alone == together
+
+
+def test_unseeded_rows_differ():
+    logits = torch.zeros(1, 100_000)
+    assert len({sample(logits, [row(100_000)])[0] for _ in range(8)}) > 1
+
+
+def test_penalties_count_output_and_repetition_counts_the_prompt_too():
+    logits = torch.tensor([[1.0, 0.9, -1.0]])
+    frequency = row(3, temperature=0, frequency_penalty=0.2)
+    assert sample(logits.clone(), [frequency]) == [0]
+    frequency.observe(0)
+    assert sample(logits.clone(), [frequency]) == [1]
+    frequency.observe(1)
+    assert sample(logits.clone(), [frequency]) == [0]
+    presence = row(3, prompt=[0], temperature=0, presence_penalty=0.2)
+    assert sample(logits.clone(), [presence]) == [0], "the prompt does not count"
+    repetition = row(3, prompt=[0], temperature=0, repetition_penalty=1.5)
+    assert sample(logits.clone(), [repetition]) == [1]
+    negative = row(2, prompt=[0], temperature=0, repetition_penalty=2.0)
+    assert sample(torch.tensor([[-1.0, -1.5]]), [negative]) == [1], "negative logits move away from zero"
+
+
+def test_logit_bias_forces_and_forbids():
+    logits = torch.tensor([[1.0, 0.0, 0.5]])
+    assert sample(logits.clone(), [row(3, temperature=0, logit_bias={1: 100.0})]) == [1]
+    assert sample(logits.clone(), [row(3, temperature=1, logit_bias={0: -100.0, 2: -100.0})]) == [1]
+
+
+def test_uniform_is_a_function_of_seed_and_position():
+    one, other = row(4, seed=2**64 - 1), row(4, seed=2**64 - 1)
+    assert one.uniform() == other.uniform()
+    one.observe(0)
+    assert one.uniform() != other.uniform()
+    assert 0 <= one.uniform() < 1
