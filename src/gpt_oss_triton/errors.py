@@ -11,6 +11,7 @@
     │   └── ModelNotFound         404
     ├── MethodNotAllowed          405
     ├── RequestTooLarge           413
+    │   └── HeadersTooLarge       431
     ├── UnsupportedMediaType      415
     ├── Overloaded                429  come back after `retry_after_s`
     ├── Cancelled                 499  the caller went away, or asked for it
@@ -104,6 +105,11 @@ class RequestTooLarge(ServiceError):
     status = 413
     type = "invalid_request_error"
     code = "request_too_large"
+
+
+class HeadersTooLarge(RequestTooLarge):
+    status = 431
+    code = "headers_too_large"
 
 
 class UnsupportedMediaType(ServiceError):

@@ -101,6 +101,11 @@ ENSEMBLE_OUTPUTS = ENGINE_OUTPUTS
 NORMALIZER_MODEL = "prompt_normalizer"
 ENGINE_OF = {"gpt-oss-20b": "gpt_oss_20b_engine", "gpt-oss-120b": "gpt_oss_120b_engine"}  # ensemble -> engine
 
+# Triton's own control of models (load, unload, index) is behind a key. HTTP takes it under this name, gRPC
+# under the same one with Triton's prefix.
+CONTROL_KEY_HEADER = "triton-control-key"
+GRPC_CONTROL_KEY_HEADER = f"triton-grpc-protocol-{CONTROL_KEY_HEADER}"
+
 # ------------------------------------------------------------------------------------ request records
 
 ReasoningEffort = Literal["low", "medium", "high"]

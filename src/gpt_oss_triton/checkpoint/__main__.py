@@ -1,0 +1,97 @@
+"""`python -m gpt_oss_triton.checkpoint`: write a checkpoint with random weights."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from pathlib import Path
+
+from gpt_oss_triton.checkpoint.build import build_checkpoint
+from gpt_oss_triton.checkpoint.shapes import SHAPES
+from gpt_oss_triton.checkpoint.weights import DTYPES
+
+_DESCRIPTION = """\
+Write a gpt-oss checkpoint with random weights, in the layout that is published on Hugging Face.
+
+It serves, benchmarks and tests everything that does not need good answers: the sizes, the packing, the
+tokenizer and the speed are the real model's, the text is noise.
+"""
+_EPILOG = """\
+shapes                               size on disk   mxfp4     bf16     fp32
+  tiny    tests; the full vocabulary                 0.1       0.1      0.1 GB
+  bench   measuring on a CPU                         0.5       0.7      1.3 GB
+  20b     the size of openai/gpt-oss-20b            13.8      41.8     83.7 GB
+  120b    the size of openai/gpt-oss-120b           65.2     233.7    467.3 GB
+
+examples
+  make a small checkpoint for a test:
+    %(prog)s --shape tiny --dtype fp32 --out /tmp/tiny
+  the same weights, packed as the published models are:
+    %(prog)s --shape tiny --dtype mxfp4 --out /tmp/tiny-mxfp4
+  the real size, to measure a GPU:
+    %(prog)s --shape 20b --out checkpoints/gpt-oss-20b
+"""
+_QUIET_S = 2.0  # progress is shown for what takes longer
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line. Returns the exit status; argparse exits with 2 on bad usage."""
+    parser = argparse.ArgumentParser(
+        prog="make-checkpoint",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--shape", choices=list(SHAPES), required=True, help="the model's size, see below")
+    parser.add_argument(
+        "--dtype",
+        choices=list(DTYPES),
+        default="mxfp4",
+        help="mxfp4: experts packed to 4.25 bits, the rest bf16, as published (default)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal weights in every dtype")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to make")
+    parser.add_argument("--force", action="store_true", help="replace the checkpoint that stands at DIR")
+    args = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that partial files go
+    progress = _ProgressLine()
+    try:
+        build_checkpoint(args.shape, args.dtype, args.seed, args.out, progress.show, force=args.force)
+    except (OSError, ValueError) as error:
+        progress.end(f"make-checkpoint: {error}")
+        return 1
+    except KeyboardInterrupt:
+        progress.end("make-checkpoint: interrupted; nothing was written")
+        return 128 + signal.SIGINT
+    progress.end(f"wrote {args.out}")
+    return 0
+
+
+class _ProgressLine:
+    """One line on stderr: rewritten in place on a terminal, a new one every ten seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._started: float | None = None  # when the first chunk was written
+        self._shown = 0.0
+
+    def show(self, written: int, total: int) -> None:
+        now = time.monotonic()
+        self._started = self._started or now
+        took = now - self._started
+        if took < _QUIET_S or now - self._shown < (0.2 if self._terminal else 10):
+            return
+        self._shown = now
+        line = f"{written / 1e9:.1f} of {total / 1e9:.1f} GB, {took * (total / written - 1):.0f} s left"
+        sys.stderr.write(f"\r\033[K{line}" if self._terminal else f"{line}\n")
+        sys.stderr.flush()
+
+    def end(self, message: str) -> None:
+        start = "\r\033[K" if self._terminal and self._shown else ""
+        sys.stderr.write(f"{start}{message}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
