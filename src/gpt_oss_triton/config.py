@@ -1,24 +1,117 @@
 """Every knob, typed and checked once. Environment variables are `GPT_OSS_` and the field's name.
 
 Read from, strongest first: arguments (a command line), the environment, a TOML file, the profile, the
-defaults below. Three groups, one for each process that reads them.
+defaults below. Four groups, one for each process that reads them; a file holds the fields of any group.
+`origins` says for each field that is not at its default where its value came from. A process that
+starts another hands everything on with `environment`, the origins included.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from gpt_oss_triton.errors import ConfigurationError
+from gpt_oss_triton.profiles import PROFILES, ProfileName
 
 ENV_PREFIX = "GPT_OSS_"
+DEFAULT = "default"
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
 class _Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
+    # An empty variable means "not set": that is what a compose file's ${NAME:-} hands on.
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    profile: ProfileName = "balanced"
+    config_file: Path | None = None  # TOML
+    origins: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
+
+    @classmethod
+    def load(cls, **arguments: Any) -> Self:
+        """Settings from all layers, `arguments` on top.
+
+        Raises:
+            ConfigurationError: names every field at fault.
+        """
+        try:
+            return cls(**arguments)
+        except SettingsError as error:  # a variable that should hold JSON does not
+            what = str(error).partition(" from source")[0]
+            raise ConfigurationError(f"{what} from the environment: it should be JSON") from None
+        except ValidationError as error:
+            raise ConfigurationError(_explain(error, cls)) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (_Layers(settings_cls, init_settings, env_settings),)
+
+    def with_presets(self, origin: str, **presets: Any) -> Self:
+        """A copy where `presets` stand in for defaults; what any layer has set stays as it is."""
+        missing = {name: value for name, value in presets.items() if name not in self.origins}
+        origins = {**self.origins, **dict.fromkeys(missing, origin)}
+        return self.model_copy(update={**missing, "origins": origins})
+
+    def explain(self) -> dict[str, tuple[Any, str]]:
+        """field -> (value as JSON would have it, where it came from); secrets are masked."""
+        values = self.model_dump(mode="json")
+        return {name: (value, self.origins.get(name, DEFAULT)) for name, value in values.items()}
+
+
+class _Layers(PydanticBaseSettingsSource):
+    """All layers as one source: the strongest that has a field gives its whole value.
+
+    pydantic-settings would merge two dictionaries key by key, and so let a weaker layer leak into what a
+    stronger one has set."""
+
+    def __init__(
+        self,
+        settings: type[BaseSettings],
+        arguments: PydanticBaseSettingsSource,
+        env: PydanticBaseSettingsSource,
+    ) -> None:
+        super().__init__(settings)
+        self._arguments, self._env = arguments, env
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError("layers are read as wholes")  # the base class wants it to exist
+
+    def __call__(self) -> dict[str, Any]:
+        arguments, env = self._arguments(), self._env()
+        inherited = env.pop("origins", {})
+        strong = {**env, **arguments}
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+
+        def add(layer: Mapping[str, Any], origin: str, known: Mapping[str, str]) -> None:
+            for name, value in layer.items():
+                if name in self.settings_cls.model_fields and name not in values:
+                    values[name], origins[name] = value, known.get(name, origin)
+
+        add(arguments, "argument", {})
+        add(env, "environment", inherited)
+        if path := strong.get("config_file"):
+            add(read_file(Path(path)), f"file {path}", {})
+        profile = values.get("profile", "balanced")
+        add(PROFILES.get(profile, {}), f"profile {profile}", {})
+        return {**values, "origins": origins}
 
 
 class EngineSettings(_Settings):
@@ -68,5 +161,76 @@ class FrontendSettings(_Settings):
     watch_hung_s: Seconds = 10.0  # silence after which an engine that answers no probe is given up
     recover: bool = True  # unload and load a dead engine model; needs explicit model control
     local_triton: bool = False  # Triton runs under the same user on this machine: a hung stub may be killed
+    triton_control_key: SecretStr | None = None  # what Triton wants to see before it loads or unloads a model
     drain_timeout_s: Seconds = 30.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class LaunchSettings(_Settings):
+    """The launcher, which reads the other groups as well and hands them on."""
+
+    model: Literal["demo", "20b", "120b"] | None = None  # None: what a checkpoint is set for, else the demo
+    auto_port: bool = False  # take the next free port
+    force_port: bool = False  # end our own earlier launcher on that port
+
+
+GROUPS: tuple[type[_Settings], ...] = (LaunchSettings, EngineSettings, NormalizerSettings, FrontendSettings)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The fields that a TOML file sets.
+
+    Raises:
+        ConfigurationError: not readable, not TOML, or it holds what no group knows.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the configuration file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the configuration file {path} is not TOML: {error}") from None
+    for name in content:
+        if name not in field_names() - {"origins", "config_file"}:
+            raise ConfigurationError(
+                f"{path}: there is no setting {name!r}{did_you_mean(name, field_names())}"
+            )
+    return content
+
+
+def field_names() -> set[str]:
+    """The names of all settings."""
+    return {name for group in GROUPS for name in group.model_fields}
+
+
+def did_you_mean(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def environment(*settings: _Settings) -> dict[str, str]:
+    """What another process needs in its environment to load the same settings with the same origins.
+
+    Secrets are in it."""
+    variables: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    for group in settings:
+        for name in sorted(group.origins.keys() - {"config_file"}):  # the file is read once, here
+            value = getattr(group, name)
+            if value is not None:
+                variables[ENV_PREFIX + name.upper()] = _as_text(value)
+                origins[name] = group.origins[name]
+    return {**variables, f"{ENV_PREFIX}ORIGINS": json.dumps(origins)}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return json.dumps(value) if isinstance(value, (dict, list, bool)) else str(value)
+
+
+def _explain(error: ValidationError, settings: type[_Settings]) -> str:
+    lines = []
+    for fault in error.errors(include_url=False, include_input=False):
+        name = str(fault["loc"][0]) if fault["loc"] else "settings"
+        lines.append(f"{name} ({ENV_PREFIX}{name.upper()}): {fault['msg']}")
+    return "; ".join(lines)

@@ -30,7 +30,7 @@ def prompts():
     rng = random.Random(0)
     lengths = (1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 160, 200, 256, 257, 400)
     made = [[rng.randrange(199_998) for _ in range(n)] for n in lengths]
-    return [*made, made[-1][:300], made[-1][:256] + [5, 6, 7], made[-1] + [9] * 40, list(made[-1])]
+    return [*made, made[-1][:300], [*made[-1][:256], 5, 6, 7], made[-1] + [9] * 40, list(made[-1])]
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ def test_without_prefix_cache_nothing_is_kept():
     assert pool.cached == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 24), st.integers(1, 3))
 def test_random_use_keeps_the_invariants(seed, blocks, size):
     rng = random.Random(seed)

@@ -115,7 +115,7 @@ def test_removal_frees_blocks_in_the_queue_and_in_the_batch():
     assert s.pool.used == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32))
 def test_random_traffic_finishes_within_budget(seed):
     rng = random.Random(seed)

@@ -1,0 +1,26 @@
+# Triton with the gpt-oss model repository. Build from the project's root:
+#   docker build -f docker/triton.Dockerfile -t gpt-oss-triton .
+ARG TRITON_RELEASE=26.06
+FROM nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3
+
+# The Python backend takes its packages from the environment of the first python3 on PATH.
+ENV VIRTUAL_ENV=/opt/gpt-oss-triton/venv \
+    PATH=/opt/gpt-oss-triton/venv/bin:${PATH} \
+    PIP_NO_CACHE_DIR=1 \
+    HF_HUB_OFFLINE=1
+RUN python3 -m virtualenv /opt/gpt-oss-triton/venv
+
+WORKDIR /opt/gpt-oss-triton
+COPY pyproject.toml README.md LICENSE ./
+COPY constraints/container.txt constraints/
+COPY src src
+COPY frontend frontend
+RUN pip install --constraint constraints/container.txt ".[engine]"
+COPY model_repository /models
+
+# NVIDIA's image brings this user, triton-server, for a server without root.
+USER 1000
+EXPOSE 8000 8001 8002
+HEALTHCHECK --interval=10s --timeout=5s --start-period=15m --retries=3 \
+    CMD ["curl", "--fail", "--silent", "http://127.0.0.1:8000/v2/health/ready"]
+CMD ["tritonserver", "--model-repository=/models", "--model-control-mode=explicit", "--load-model=gpt-oss-20b", "--disable-auto-complete-config"]

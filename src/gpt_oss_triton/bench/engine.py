@@ -1,0 +1,61 @@
+"""The engine alone, in this process: the upper bound for everything around it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+
+from gpt_oss_triton.bench.workload import Answer, Workload, figures
+from gpt_oss_triton.engine.protocol import (
+    Engine,
+    EngineEvent,
+    EngineRequest,
+    NewTokens,
+    SequenceFailed,
+    SequenceFinished,
+)
+from gpt_oss_triton.harmony.render import render
+from gpt_oss_triton.wire import GenerationOptions, Message, PromptRequest
+
+
+def measure_engine(engine: Engine, workload: Workload, streams: int) -> dict[str, float | int | str]:
+    """One row of figures for `streams` concurrent callers."""
+    prompts = [render(PromptRequest([Message("user", text)])) for text in workload.prompts(streams)]
+    options = GenerationOptions(temperature=0, max_tokens=workload.output_tokens, ignore_eos=True)
+    number = iter(range(len(prompts)))
+    lock = threading.Lock()
+    answers: list[Answer] = []
+
+    def caller() -> None:
+        while True:
+            with lock:
+                n = next(number, None)
+            if n is None:
+                return
+            answer = _ask(engine, EngineRequest(f"{streams}-{n}-{time.time_ns()}", prompts[n], options))
+            with lock:
+                answers.append(answer)
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(streams) as pool:
+        for _ in range(streams):
+            pool.submit(caller)
+    return figures(streams, answers, time.perf_counter() - began)
+
+
+def _ask(engine: Engine, request: EngineRequest) -> Answer:
+    events: SimpleQueue[EngineEvent] = SimpleQueue()
+    answer, began = Answer(), time.perf_counter()
+    engine.submit(request, events.put)
+    while True:
+        event = events.get()
+        if isinstance(event, NewTokens):
+            answer.tokens += len(event.token_ids)
+            answer.arrivals.append(time.perf_counter() - began)
+        elif isinstance(event, SequenceFailed):
+            answer.error = event.error.message
+            return answer
+        elif isinstance(event, SequenceFinished):
+            return answer

@@ -1,0 +1,83 @@
+"""Any OpenAI-compatible endpoint, streamed: ours, or a peer's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+
+import httpx
+
+from gpt_oss_triton.bench.workload import Answer, Workload, figures
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """`completions` also asks /v1/completions, which is what peers stream random weights' text on."""
+
+    url: str  # ends in /v1
+    model: str
+    key: str | None = None
+    completions: bool = False
+
+
+def measure_http(endpoint: Endpoint, workload: Workload, streams: int) -> dict[str, float | int | str]:
+    """One row of figures for `streams` concurrent callers."""
+    return asyncio.run(_measure(endpoint, workload, streams))
+
+
+async def _measure(endpoint: Endpoint, workload: Workload, streams: int) -> dict[str, float | int | str]:
+    prompts = iter(workload.prompts(streams))
+    answers: list[Answer] = []
+    headers = {"authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(timeout=600, limits=limits, headers=headers, trust_env=False) as client:
+
+        async def caller() -> None:
+            for prompt in prompts:
+                answers.append(await _ask(client, endpoint, prompt, workload.output_tokens))
+
+        began = time.perf_counter()
+        await asyncio.gather(*(caller() for _ in range(streams)))
+        return figures(streams, answers, time.perf_counter() - began)
+
+
+async def _ask(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str, output_tokens: int) -> Answer:
+    body: dict[str, object] = {
+        "model": endpoint.model,
+        "max_tokens": output_tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "ignore_eos": True,
+    }
+    if endpoint.completions:
+        path, body["prompt"] = "/completions", prompt
+    else:
+        path, body["messages"] = "/chat/completions", [{"role": "user", "content": prompt}]
+    answer, began = Answer(), time.perf_counter()
+    try:
+        async with client.stream("POST", endpoint.url + path, json=body) as response:
+            if response.status_code != 200:
+                answer.error = f"{response.status_code} {(await response.aread())[:200]!r}"
+                return answer
+            async for line in response.aiter_lines():
+                if line.startswith("data: {"):
+                    _take(answer, json.loads(line[6:]), time.perf_counter() - began)
+    except httpx.HTTPError as error:
+        answer.error = repr(error)
+    return answer
+
+
+def _take(answer: Answer, chunk: dict[str, object], now: float) -> None:
+    if "error" in chunk:
+        answer.error = str(chunk["error"])
+    usage = chunk.get("usage")
+    if isinstance(usage, dict):
+        answer.tokens = int(usage["completion_tokens"])
+    choices = chunk.get("choices")
+    for choice in choices if isinstance(choices, list) else []:
+        delta = choice.get("delta") or choice
+        if any(delta.get(name) for name in ("content", "reasoning", "reasoning_content", "text")):
+            answer.arrivals.append(now)

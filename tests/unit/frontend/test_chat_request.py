@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from frontend.chat_request import EFFORTS, PART_SEPARATOR, read_chat
+from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
+from gpt_oss_triton.wire import GenerationOptions, Message
+
+USER = {"role": "user", "content": "hi"}
+
+
+def chat(**fields: Any) -> bytes:
+    return json.dumps({"model": "m", "messages": [USER], **fields}).encode()
+
+
+def test_defaults() -> None:
+    result = read_chat(chat())
+    assert result.prompt.messages == [Message("user", "hi")]
+    assert result.prompt.reasoning_effort == "medium"
+    assert result.options == GenerationOptions()
+    assert (result.stream, result.include_usage, result.include_reasoning) == (False, False, True)
+
+
+def test_every_option_arrives() -> None:
+    given: dict[str, Any] = {
+        "temperature": 0.5, "top_p": 0.9, "top_k": 40, "min_p": 0.1, "seed": 7, "frequency_penalty": 1.5,
+        "presence_penalty": -1.5, "repetition_penalty": 1.1, "stop": ["a", "b"], "stop_token_ids": [1, 2],
+        "ignore_eos": True,
+    }  # fmt: skip
+    result = read_chat(chat(**given, max_completion_tokens=9, logit_bias={"5": -100}))
+    assert result.options == GenerationOptions(**given, max_tokens=9, logit_bias={5: -100.0})
+
+
+def test_one_stop_string() -> None:
+    assert read_chat(chat(stop="END")).options.stop == ["END"]
+
+
+def test_both_names_of_the_token_limit_when_they_agree() -> None:
+    assert read_chat(chat(max_tokens=5, max_completion_tokens=5)).options.max_tokens == 5
+
+
+@pytest.mark.parametrize(("given", "used"), EFFORTS.items())
+def test_efforts(given: str, used: str) -> None:
+    assert read_chat(chat(reasoning_effort=given)).prompt.reasoning_effort == used
+
+
+def test_roles_parts_and_names() -> None:
+    messages = [
+        {"role": "system", "content": "s"},
+        {"role": "developer", "content": [{"type": "text", "text": "d"}]},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "name": "x"},
+        {"role": "assistant", "content": "c", "reasoning_content": "r", "tool_calls": None, "annotations": []},
+        {"role": "assistant", "content": None, "refusal": "no"},
+        {"role": "user", "content": ""},
+    ]  # fmt: skip
+    assert read_chat(chat(messages=messages)).prompt.messages == [
+        Message("system", "s"),
+        Message("developer", "d"),
+        Message("user", f"a{PART_SEPARATOR}b", name="x"),
+        Message("assistant", "c", reasoning="r"),
+        Message("assistant", "no"),
+        Message("user", ""),
+    ]
+
+
+def test_usage_in_the_stream() -> None:
+    assert read_chat(chat(stream=True, stream_options={"include_usage": True})).include_usage
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": []}, "messages"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": ["hi"]}, "messages[0]"),
+        ({"messages": [USER, USER, {"role": "robot", "content": "x"}]}, "messages[2].role"),
+        ({"messages": [{"role": 1, "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "poem"}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        ({"messages": [{**USER, "colour": "red"}]}, "messages[0].colour"),
+        ({"messages": [{**USER, "name": "a b"}]}, "messages[0].name"),
+        ({"messages": [{"role": "assistant", "reasoning": "a", "reasoning_content": "b"}]}, "messages[0].reasoning"),
+        ({"model": 5}, "model"),
+        ({"model": None}, "model"),
+        ({"stream": "true"}, "stream"),
+        ({"stream": 1}, "stream"),
+        ({"temperature": "1"}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"temperature": 2.1}, "temperature"),
+        ({"top_p": -0.1}, "top_p"),
+        ({"top_k": 1.5}, "top_k"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**64}, "seed"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens"),
+        ({"max_tokens": 2**40}, "max_tokens"),
+        ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
+        ({"reasoning_effort": "huge"}, "reasoning_effort"),
+        ({"stop": ["a", 5]}, "stop[1]"),
+        ({"stop": ""}, "stop"),
+        ({"stop": ["x"] * 17}, "stop"),
+        ({"stop_token_ids": [-1]}, "stop_token_ids"),
+        ({"logit_bias": {"x": 1}}, "logit_bias"),
+        ({"logit_bias": {"5": 101}}, "logit_bias"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": {"colour": 1}}, "stream_options.colour"),
+    ],
+)  # fmt: skip
+def test_bad_input_names_the_field(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_chat(chat(**fields))
+    assert (caught.value.status, caught.value.param) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": "tool", "content": "x", "tool_call_id": "1"}, "messages[0].role"),
+        ({"role": "function", "content": "x", "name": "f"}, "messages[0].role"),
+        ({"role": "assistant", "tool_calls": [{"id": "1"}]}, "messages[0].tool_calls"),
+        ({"role": "user", "content": [{"type": "text", "text": ""}, {"type": "image_url", "image_url": {"url": "x"}}]}, "messages[0].content[1].type"),
+        ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "messages[0].content[0].type"),
+        ({"role": "user", "content": [{"type": "file", "file": {}}]}, "messages[0].content[0].type"),
+    ],
+)  # fmt: skip
+def test_what_is_not_served_yet_is_unsupported(message: dict[str, Any], param: str) -> None:
+    with pytest.raises(UnsupportedParameter) as caught:
+        read_chat(chat(messages=[message]))
+    assert caught.value.param == param
+
+
+def test_an_error_does_not_echo_a_book() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_chat(chat(messages=[{"role": "x" * 1_000_000, "content": ""}]))
+    assert len(caught.value.message) < 1000

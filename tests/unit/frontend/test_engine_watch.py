@@ -1,0 +1,184 @@
+"""Death, hang, silence and recovery of an engine, as the shim lives through them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from fastapi import FastAPI
+
+from frontend import engine_watch
+from frontend.app import create_app
+from frontend.service import Service
+from gpt_oss_triton.config import FrontendSettings
+from gpt_oss_triton.wire import Event, Load
+from tests.unit.frontend.asgi_client import Exchange
+from tests.unit.frontend.fake_triton import ENGINE, ENSEMBLE, FakeTriton, Request, accepted
+from tests.unit.frontend.harmony_turn import turn
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/v1/chat/completions"
+STREAM: dict[str, Any] = {
+    "model": ENSEMBLE,
+    "messages": [{"role": "user", "content": "hi"}],
+    "stream": True,
+}
+Until = Callable[[Callable[[], bool]], Awaitable[None]]
+
+
+async def endless(request: Request) -> AsyncIterator[tuple[list[int], Event | None]]:
+    yield accepted()
+    yield turn("think", "Hello! ")[:-1], None
+    await asyncio.Event().wait()
+
+
+async def get(app: FastAPI, path: str) -> httpx.Response:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shim") as http:
+        return await http.get(path)
+
+
+async def test_a_dead_engine_fails_its_streams_and_is_restarted(
+    app: FastAPI, fake: FakeTriton, until: Until
+) -> None:
+    fake.script = endless
+    service: Service = app.state.service
+    exchanges = [Exchange.post(app, PATH, STREAM) for _ in range(3)]
+    for exchange in exchanges:
+        await exchange.wait_sent(3)
+
+    fake.mode = "dead"
+    for exchange in exchanges:
+        await exchange.finish()
+        assert exchange.events()[-1]["error"]["code"] == "engine_unavailable"
+        assert b"[DONE]" not in exchange.body
+
+    await until(lambda: not service.problems())
+    assert fake.controls == [f"unload {ENGINE}", f"load {ENGINE}"]
+    assert (await get(app, "/readyz")).status_code == 200
+
+
+class TestWithoutRecovery:
+    @pytest.fixture
+    def settings(self, settings: FrontendSettings) -> FrontendSettings:
+        return settings.model_copy(update={"recover": False})
+
+    async def test_a_dead_engine_refuses_at_once_until_it_is_back(
+        self, app: FastAPI, fake: FakeTriton, until: Until
+    ) -> None:
+        service: Service = app.state.service
+        fake.mode = "dead"
+        await until(lambda: bool(service.problems()))
+        answer = await get(app, "/readyz")
+        assert answer.status_code == 503
+        assert ENGINE in answer.json()["problems"][0]
+        exchange = Exchange.post(app, PATH, STREAM)
+        await exchange.finish()
+        assert exchange.status == 503
+        assert int(exchange.headers["retry-after"]) >= 1
+        assert fake.requests == [], "nothing is sent to a dead engine"
+        assert fake.controls == []
+        fake.mode = "alive"
+        await until(lambda: not service.problems())
+
+    async def test_a_restart_between_two_reports_fails_the_old_streams(
+        self, app: FastAPI, fake: FakeTriton
+    ) -> None:
+        fake.script = endless
+        exchange = Exchange.post(app, PATH, STREAM)
+        await exchange.wait_sent(3)
+        fake.load = msgspec.structs.replace(fake.load, pid=99)
+        await exchange.finish()
+        assert exchange.events()[-1]["error"]["code"] == "engine_unavailable"
+
+
+class TestHung:
+    @pytest.fixture
+    def settings(self, settings: FrontendSettings) -> FrontendSettings:
+        return settings.model_copy(update={"local_triton": True})
+
+    async def test_a_hung_engine_is_ended_and_restarted(
+        self, app: FastAPI, fake: FakeTriton, until: Until, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ended: list[Load] = []
+
+        def end(load: Load) -> bool:
+            ended.append(load)
+            fake.mode = "dead"
+            return True
+
+        monkeypatch.setattr(engine_watch, "kill_stub", end)
+        fake.script = endless
+        service: Service = app.state.service
+        life = fake.load
+        exchange = Exchange.post(app, PATH, STREAM)
+        await exchange.wait_sent(3)
+        fake.mode = "hung"
+        await exchange.finish()
+        assert exchange.events()[-1]["error"]["code"] == "engine_unavailable"
+        await until(lambda: not service.problems())
+        assert [load.pid for load in ended] == [life.pid]
+        assert fake.controls == [f"unload {ENGINE}", f"load {ENGINE}"]
+
+
+async def test_a_hung_engine_elsewhere_is_left_alone_and_taken_back(
+    app: FastAPI, fake: FakeTriton, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_watch, "kill_stub", lambda load: pytest.fail("not ours to end"))
+    fake.script = endless
+    service: Service = app.state.service
+    exchange = Exchange.post(app, PATH, STREAM)
+    await exchange.wait_sent(3)
+    fake.mode = "hung"
+    await exchange.finish()
+    assert exchange.events()[-1]["error"]["code"] == "engine_unavailable"
+    assert (await get(app, "/readyz")).status_code == 503
+    fake.mode = "alive"
+    await until(lambda: not service.problems())
+    assert fake.controls == []
+
+
+async def test_a_broken_watch_of_a_live_engine_is_reopened(
+    app: FastAPI, fake: FakeTriton, until: Until
+) -> None:
+    fake.script = endless
+    service: Service = app.state.service
+    exchange = Exchange.post(app, PATH, STREAM)
+    await exchange.wait_sent(3)
+    fake.mute_watch.set()  # this watch stream stays silent; the next one does not
+    await until(lambda: fake.watches == 2 and not service.problems())
+    await until(lambda: service.engines[0].load is not None and service.engines[0].load.sequence > 2)
+    assert not exchange.task.done(), "the engine lived all the time"  # type: ignore[union-attr]
+    exchange.disconnect()
+    await exchange.finish()
+
+
+async def test_the_shim_may_start_first(settings: FrontendSettings, fake: FakeTriton, until: Until) -> None:
+    await fake._server.stop(0)
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        service: Service = app.state.service
+        assert (await get(app, "/livez")).status_code == 200
+        assert (await get(app, "/readyz")).status_code == 503
+        exchange = Exchange.post(app, PATH, STREAM)
+        await exchange.finish()
+        assert exchange.status == 503
+        async with fake:
+            await until(lambda: not service.problems())
+        # and Triton as a whole may go
+        await until(lambda: bool(service.problems()))
+        async with fake:
+            await until(lambda: not service.problems())
+
+
+async def test_health_has_the_load(app: FastAPI) -> None:
+    record = (await get(app, "/health")).json()
+    assert record["status"] == "ready"
+    engine = record["engines"][ENGINE]
+    assert engine["load"]["blocks_total"] == 64
+    assert engine["in_flight"] == 0
+    assert engine["problem"] is None

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gpt_oss_triton.errors import ConfigurationError
+from gpt_oss_triton.launch import places
+
+
+def test_the_repository_of_the_clone_is_found() -> None:
+    with places.model_repository() as path:
+        assert (path / "gpt-oss-20b" / "config.pbtxt").is_file()
+
+
+def test_triton_never_sees_a_space(tmp_path: Path) -> None:
+    repository = tmp_path / "a clone of mine"
+    (repository / "model").mkdir(parents=True)
+    with places.model_repository(repository) as path:
+        assert " " not in str(path)
+        assert (path / "model").is_dir()
+    assert not path.exists()
+    assert (repository / "model").is_dir()  # the link went, and nothing behind it
+
+
+def test_an_installation_without_a_repository_says_so(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigurationError, match="no model repository"),
+        places.model_repository(tmp_path / "none"),
+    ):
+        pass
+
+
+def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert places.cache_directory() == Path("/somewhere/gpt-oss-triton")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert places.cache_directory() == Path("/home/me/.cache/gpt-oss-triton")
