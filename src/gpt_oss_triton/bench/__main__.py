@@ -27,11 +27,17 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32], help="concurrent callers (1 8 32)")
+    common.add_argument(
+        "--streams", type=int, nargs="+", default=[1, 8, 32], help="concurrent callers (1 8 32)"
+    )
     common.add_argument("--prompt-words", type=int, default=200)
-    common.add_argument("--shared-words", type=int, default=0, help="leading words that all prompts share (0)")
+    common.add_argument(
+        "--shared-words", type=int, default=0, help="leading words that all prompts share (0)"
+    )
     common.add_argument("--output-tokens", type=int, default=64)
-    common.add_argument("--repeat", type=int, default=3, help="how often each number of streams is measured (3)")
+    common.add_argument(
+        "--repeat", type=int, default=3, help="how often each number of streams is measured (3)"
+    )
     kinds = parser.add_subparsers(dest="kind", required=True)
     engine = kinds.add_parser("engine", parents=[common], help="the engine alone, in this process")
     engine.add_argument("--checkpoint", type=Path, required=True)

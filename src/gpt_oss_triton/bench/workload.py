@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 
-WORDS = (
+_VOCABULARY = (
     "time year people way day man thing woman life child world school state family student group country "
     "problem hand part place case week company system program question work government number night point "
     "home water room mother area money story fact month lot right study book eye job word business issue"
-).split()
+)
+WORDS = _VOCABULARY.split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,7 @@ def _ms(seconds: list[float], quantile: float) -> float:
     return round(1000 * ordered[min(len(ordered) - 1, int(quantile * len(ordered)))], 1)
 
 
-def repeat(
-    measure: Callable[[int], dict[str, float | int | str]], streams: list[int], rounds: int
-) -> None:
+def repeat(measure: Callable[[int], dict[str, float | int | str]], streams: list[int], rounds: int) -> None:
     """Measure every number of streams `rounds` times in turn; print each row, then the medians, as JSON lines."""
     rows: dict[int, list[float]] = {n: [] for n in streams}
     for _ in range(rounds):
