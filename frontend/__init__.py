@@ -1,0 +1,1 @@
+"""The OpenAI shim: HTTP and SSE on one side, Triton's gRPC on the other. Never imports torch."""

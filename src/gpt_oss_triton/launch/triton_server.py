@@ -46,7 +46,8 @@ class TritonServerSettings:
     models: what to load at start; the composing models of an ensemble come with it.
     environment: variables for the models (`GPT_OSS_*`, `OMP_NUM_THREADS` …). `GPT_OSS_*` variables of
         this process are not inherited: what a model sees is what is said here.
-    exit_timeout_s: how long a terminating server waits for requests in flight.
+    exit_timeout_s: how long a terminating server waits for requests in flight. Short, because whoever
+        terminates it has drained it, and because 2.51 sometimes counts an ensemble's request for ever.
     shm_bytes: size of each stub's shared memory at its start, and the step it grows in.
     extra_arguments: further command-line options (`--trace-config=…`, `--log-verbose=1`).
     """
@@ -55,7 +56,7 @@ class TritonServerSettings:
     models: Sequence[str]
     log_file: Path
     environment: Mapping[str, str] = field(default_factory=dict)
-    exit_timeout_s: int = 10
+    exit_timeout_s: int = 5
     shm_bytes: int = 8 * 1024 * 1024
     extra_arguments: Sequence[str] = ()
 

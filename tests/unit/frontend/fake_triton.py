@@ -65,6 +65,7 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]
     mode: `alive`, `dead` (requests fail at once, streams hang) or `hung` (nothing answers).
     cancelled: ids that were cancelled by id.
     controls: what was asked of the model control, in order.
+    ends: how often a test's supervisor was given work.
     watches: how many watch streams were opened. Set `mute_watch` to silence the open one.
     """
 
@@ -78,6 +79,7 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]
         self.model_state = "READY"
         self.port = 0
         self.watches = 0
+        self.ends = 0
         self.mute_watch = asyncio.Event()
 
     async def __aenter__(self) -> Self:

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from fastapi import FastAPI
 
-from frontend import engine_watch
 from frontend.app import create_app
+from frontend.local_server import LocalServer
 from frontend.service import Service
 from gpt_oss_triton.config import FrontendSettings
 from gpt_oss_triton.wire import Event, Load
@@ -96,39 +96,50 @@ class TestWithoutRecovery:
         assert exchange.events()[-1]["error"]["code"] == "engine_unavailable"
 
 
-class TestHung:
+class TestLocal:
     @pytest.fixture
     def settings(self, settings: FrontendSettings) -> FrontendSettings:
         return settings.model_copy(update={"local_triton": True})
 
-    async def test_a_hung_engine_is_ended_and_restarted(
-        self, app: FastAPI, fake: FakeTriton, until: Until, monkeypatch: pytest.MonkeyPatch
+    @pytest.fixture(autouse=True)
+    def server(self, fake: FakeTriton, monkeypatch: pytest.MonkeyPatch) -> list[Load]:
+        """Our own server: the reports it was found by. Ended, it comes back as a supervisor would do it."""
+        found: list[Load] = []
+
+        class Server:
+            def end(self) -> bool:
+                fake.ends += 1
+                fake.mode = "alive"
+                fake.load = msgspec.structs.replace(fake.load, pid=fake.load.pid + 1)
+                return True
+
+        def find(load: Load) -> Server:
+            found.append(load)
+            return Server()
+
+        monkeypatch.setattr(LocalServer, "of", find)
+        return found
+
+    @pytest.mark.parametrize("mode", ["dead", "hung"])
+    async def test_the_server_is_ended_and_taken_back(
+        self, app: FastAPI, fake: FakeTriton, until: Until, server: list[Load], mode: str
     ) -> None:
-        ended: list[Load] = []
-
-        def end(load: Load) -> bool:
-            ended.append(load)
-            fake.mode = "dead"
-            return True
-
-        monkeypatch.setattr(engine_watch, "kill_stub", end)
         fake.script = endless
         service: Service = app.state.service
-        life = fake.load
         exchange = Exchange.post(app, PATH, STREAM)
         await exchange.wait_sent(3)
-        fake.mode = "hung"
+        assert [load.pid for load in server] == [1], "looked up while it lives"
+        fake.mode = mode
         await exchange.finish()
         assert exchange.events()[-1]["error"]["code"] == "engine_unavailable"
         await until(lambda: not service.problems())
-        assert [load.pid for load in ended] == [life.pid]
-        assert fake.controls == [f"unload {ENGINE}", f"load {ENGINE}"]
+        assert fake.ends == 1
+        assert [load.pid for load in server] == [1, 2]
 
 
 async def test_a_hung_engine_elsewhere_is_left_alone_and_taken_back(
-    app: FastAPI, fake: FakeTriton, until: Until, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, fake: FakeTriton, until: Until
 ) -> None:
-    monkeypatch.setattr(engine_watch, "kill_stub", lambda load: pytest.fail("not ours to end"))
     fake.script = endless
     service: Service = app.state.service
     exchange = Exchange.post(app, PATH, STREAM)

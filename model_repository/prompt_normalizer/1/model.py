@@ -1,0 +1,3 @@
+from gpt_oss_triton.triton_backend.normalizer_model import NormalizerModel as TritonPythonModel
+
+__all__ = ["TritonPythonModel"]

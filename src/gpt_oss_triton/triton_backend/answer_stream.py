@@ -1,0 +1,144 @@
+"""One request's answer: from the engine's events to Triton's responses.
+
+The engine's thread puts events in, the sender's thread takes them out and folds all it finds into as few
+responses as the contract allows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+from gpt_oss_triton.engine.protocol import (
+    EngineEvent,
+    NewTokens,
+    PromptAccepted,
+    SequenceFailed,
+    SequenceFinished,
+)
+from gpt_oss_triton.errors import EngineUnavailable, ServiceError
+from gpt_oss_triton.harmony.answer import AnswerText
+from gpt_oss_triton.triton_backend.generation_request import GenerationRequest
+from gpt_oss_triton.triton_backend.responder import Responder
+from gpt_oss_triton.wire import Accepted, Finished
+
+
+class AnswerStream:
+    """Attributes:
+    request_id: as the client named it, or as it was named for it.
+    """
+
+    def __init__(
+        self,
+        request_id: str,
+        request: GenerationRequest,
+        responder: Responder,
+        *,
+        on_ready: Callable[[AnswerStream], None],
+        on_end: Callable[[AnswerStream], None],
+    ) -> None:
+        """`on_ready` is called (any thread) when there is something to flush, `on_end` just before the
+        final response, so that the client may use the id again as soon as it has that."""
+        self.request_id = request_id
+        self._request = request
+        self._responder = responder
+        self._on_ready = on_ready
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._events: list[EngineEvent] = []  # guarded by _lock, as is _waiting
+        self._waiting = False  # on the sender's queue
+        # Everything below belongs to the sender's thread.
+        self._text = AnswerText(request.options.stop) if request.return_text else None
+        self._tokens: list[int] = []
+        self._output_tokens = 0
+        self._ended = False
+
+    def put(self, event: EngineEvent) -> None:
+        """Called by the engine, in order. Neither blocks nor raises."""
+        with self._lock:
+            self._events.append(event)
+            announce, self._waiting = not self._waiting, True
+        if announce:
+            self._on_ready(self)
+
+    def is_cancelled(self) -> bool:
+        """Whether the client has gone, as far as Triton tells."""
+        return self._responder.is_cancelled()
+
+    def flush(self) -> None:
+        """Write what has come since the last call. Called on the sender's thread."""
+        with self._lock:
+            events, self._events, self._waiting = self._events, [], False
+        if self._ended:
+            return  # abandoned, and the engine has come to know of it
+        for event in events:
+            match event:
+                case PromptAccepted():
+                    self._accept(event)
+                case NewTokens():
+                    self._tokens.extend(event.token_ids)
+                case SequenceFinished():
+                    self._finish(event)
+                case SequenceFailed():
+                    self._fail(event.error)
+        if self._request.streamed and self._tokens:
+            self._write()
+
+    def abandon(self) -> None:
+        """End the stream, with an error if that can still be written. Does nothing after its end."""
+        self._end()
+        # Whatever is wrong now, the client or Triton itself has gone: nobody is left to tell.
+        with contextlib.suppress(Exception):
+            self._responder.fail(EngineUnavailable("The engine was stopped."))
+
+    def _accept(self, event: PromptAccepted) -> None:
+        if self._request.streamed:
+            self._responder.send(
+                event=Accepted(event.prompt_tokens, event.cached_tokens, self._request.prompt),
+                num_input_tokens=event.prompt_tokens,
+            )
+
+    def _finish(self, event: SequenceFinished) -> None:
+        self._end()
+        self._write(
+            Finished(
+                finish_reason=event.finish_reason,
+                prompt_tokens=event.prompt_tokens,
+                completion_tokens=event.completion_tokens,
+                cached_tokens=event.cached_tokens,
+                stop=event.stop,
+                preemptions=event.preemptions,
+                timings=event.timings,
+                prompt=None if self._request.streamed else self._request.prompt,
+            )
+        )
+
+    def _fail(self, error: ServiceError) -> None:
+        self._tokens = []  # an error response carries none
+        self._end()
+        self._responder.fail(error)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._on_end(self)
+
+    def _write(self, finished: Finished | None = None) -> None:
+        """The collected tokens, and with `finished` the end."""
+        tokens, self._tokens = self._tokens, []
+        self._output_tokens += len(tokens)
+        self._responder.send(
+            text=self._decode(tokens, last=finished is not None),
+            token_ids=tokens,
+            event=finished,
+            num_input_tokens=len(self._request.prompt_token_ids),
+            num_output_tokens=self._output_tokens,
+            final=finished is not None,
+        )
+
+    def _decode(self, tokens: list[int], *, last: bool) -> str:
+        """The answer's new text; at its end also what was held back until it was certain."""
+        if self._text is None:
+            return ""
+        deltas = [*self._text.feed(tokens), *(self._text.finish() if last else ())]
+        return "".join(delta.text for delta in deltas if delta.kind == "content")

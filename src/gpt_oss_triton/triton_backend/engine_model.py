@@ -1,0 +1,153 @@
+"""The decoupled engine model: Triton's requests in, the engine's answers out.
+
+`execute` checks, enqueues and returns. Then three threads share the work: the engine's own computes, the
+sender writes answers, the ticker pushes load reports and looks for clients that have gone.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from gpt_oss_triton import wire
+from gpt_oss_triton.config import EngineSettings
+from gpt_oss_triton.engine.native import NativeEngine
+from gpt_oss_triton.engine.protocol import Engine, EngineRequest
+from gpt_oss_triton.errors import ConfigurationError, InternalError, InvalidRequest, ServiceError
+from gpt_oss_triton.harmony.answer import AnswerText
+from gpt_oss_triton.triton_backend.answer_stream import AnswerStream
+from gpt_oss_triton.triton_backend.failure_log import log_failure
+from gpt_oss_triton.triton_backend.generation_request import read_generation_request
+from gpt_oss_triton.triton_backend.inputs import Inputs
+from gpt_oss_triton.triton_backend.live_requests import LiveRequests
+from gpt_oss_triton.triton_backend.load_settings import find_checkpoint, load_settings
+from gpt_oss_triton.triton_backend.responder import Responder
+from gpt_oss_triton.triton_backend.self_check import check_tensors
+from gpt_oss_triton.triton_backend.sender import Sender
+from gpt_oss_triton.triton_backend.ticker import Ticker
+from gpt_oss_triton.triton_backend.watch_streams import WatchStreams
+from gpt_oss_triton.wire import Cancel, CancelResult, Control, Ping, Watch
+
+_GONE_POLL_S = 0.5  # how often clients that may have gone are looked for
+_JOIN_S = 5.0  # for each thread at unload
+
+
+class EngineModel:
+    """What `gpt_oss_*_engine/1/model.py` gives to Triton."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Raises:
+        TritonModelException: it cannot be served as configured; says what to change.
+        """
+        try:
+            check_tensors()
+            settings = load_settings(EngineSettings)
+            self._engine = self.create_engine(settings, find_checkpoint(args, settings))
+        except ConfigurationError as error:
+            raise pb_utils.TritonModelException(str(error)) from None
+        self._live = LiveRequests()
+        self._sender = Sender()
+        self._ticker = Ticker()
+        self._watches = WatchStreams(self._engine.load, self._ticker)
+        self._ticker.add(self._cancel_gone)
+
+    def create_engine(self, settings: EngineSettings, checkpoint: Path) -> Engine:
+        """Load the engine.
+
+        Raises:
+            ConfigurationError: the checkpoint or the settings cannot be served.
+        """
+        return NativeEngine.from_settings(settings, checkpoint)
+
+    def execute(self, requests: list[Any]) -> None:
+        """Take requests; their responses come later, from other threads."""
+        for request in requests:
+            responder = Responder(request)
+            try:
+                self._take(request, responder)
+            except ServiceError as error:
+                responder.fail(error)
+            except Exception as error:  # process boundary: a client gets no stack trace
+                log_failure("a request failed", error)
+                responder.fail(InternalError("The engine model failed on this request."))
+
+    def finalize(self) -> None:
+        """End every stream and thread. Triton calls it when no request is in flight, unless it was made to
+        stop, so there is usually nothing left to end."""
+        self._ticker.close(_JOIN_S)
+        self._watches.close()
+        self._engine.close()
+        self._sender.close(_JOIN_S)
+        for stream in self._live.all():
+            stream.abandon()
+
+    def _take(self, request: Any, responder: Responder) -> None:
+        inputs = Inputs(request)
+        if wire.CONTROL not in inputs:
+            self._generate(inputs, request.request_id() or uuid.uuid4().hex, responder)
+            return
+        if others := sorted(inputs.names() - {wire.CONTROL.name}):
+            raise InvalidRequest(f"control excludes {', '.join(others)}.", param=wire.CONTROL.name)
+        match inputs.record(wire.CONTROL, Control):  # type: ignore[arg-type]  # mypy: a union is no type[T]
+            case Cancel(request_id=request_id):
+                responder.send(event=CancelResult(self._cancel(request_id)), final=True)
+            case Ping():
+                responder.send(event=self._engine.load(), final=True)
+            case Watch(interval_s=interval_s):
+                self._watches.open(responder, interval_s)
+
+    def _generate(self, inputs: Inputs, request_id: str, responder: Responder) -> None:
+        generation = read_generation_request(inputs)
+        stream = AnswerStream(
+            request_id, generation, responder, on_ready=self._sender.ready, on_end=self._let_go
+        )
+        self._live.add(stream)
+        try:
+            self._engine.submit(
+                EngineRequest(
+                    request_id=request_id,
+                    prompt_token_ids=generation.prompt_token_ids,
+                    options=generation.options,
+                    stop_text=_stop_text(generation.options.stop),
+                ),
+                stream.put,
+            )
+        except BaseException:
+            self._live.discard(stream)
+            raise
+
+    def _let_go(self, stream: AnswerStream) -> None:
+        """An answer ends. One that could not be sent ends before the engine knows."""
+        self._engine.cancel(stream.request_id)
+        self._live.discard(stream)
+
+    def _cancel(self, request_id: str) -> bool:
+        found = self._engine.cancel(request_id)
+        if not found:
+            self._live.cancel_early(request_id)
+        return found
+
+    def _cancel_gone(self) -> float:
+        """Cancel what no client waits for any more."""
+        for stream in self._live.all():
+            if stream.is_cancelled():
+                self._engine.cancel(stream.request_id)
+        return _GONE_POLL_S
+
+
+def _stop_text(stop: list[str]) -> Callable[[int], str | None] | None:
+    """The engine's view of stop strings. It has a decoder of its own, because the text of the answer is
+    decoded later, on the sender's thread."""
+    if not stop:
+        return None
+    answer = AnswerText(stop)
+
+    def completed_stop(token_id: int) -> str | None:
+        answer.feed([token_id])
+        return answer.stopped
+
+    return completed_stop

@@ -1,0 +1,124 @@
+"""The engine's process is killed, or stops, in the middle of answers; nobody but the shim puts it right."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from gpt_oss_triton.launch import shared_memory
+from gpt_oss_triton.launch.triton_server import TritonServer
+from tests.e2e.shim_process import ShimProcess
+from tests.e2e.triton_direct_client import ENSEMBLE, DirectClient
+
+Until = Callable[[Callable[[], bool], str], None]
+
+ROUNDS = int(os.environ.get("ENGINE_DEATH_ROUNDS", "2"))
+STREAMS = 4
+CHAT: dict[str, Any] = {
+    "model": ENSEMBLE,
+    "messages": [{"role": "user", "content": "Count."}],
+    "max_tokens": 8,
+}
+ENDLESS = {**CHAT, "ignore_eos": True, "max_tokens": 3000}
+
+
+@pytest.fixture
+def shim(triton: TritonServer) -> Iterator[ShimProcess]:
+    with ShimProcess(triton, watch_hung_s=3.0) as process:
+        yield process
+
+
+@pytest.fixture
+def supervised(triton: TritonServer) -> Iterator[Callable[[], None]]:
+    """Does what the launcher does: starts the server again when it has ended. Call it while waiting."""
+    before = len(shared_memory.regions(triton.shm_prefix))
+
+    def look_after() -> None:
+        if not triton.poll():
+            triton.terminate()  # what is left of it
+            triton.start()
+
+    yield look_after
+    assert len(shared_memory.regions(triton.shm_prefix)) == before
+
+
+def last_event(shim: ShimProcess) -> Any:
+    """The end of a streamed answer that does not end by itself."""
+    answer = httpx.post(f"{shim.url}/v1/chat/completions", json={**ENDLESS, "stream": True}, timeout=60)
+    assert answer.status_code == 200
+    return answer.text.strip().split("\n\n")[-1]
+
+
+def whole_answer(shim: ShimProcess) -> httpx.Response:
+    return httpx.post(f"{shim.url}/v1/chat/completions", json=ENDLESS, timeout=60)
+
+
+def lose_engine(
+    shim: ShimProcess, client: DirectClient, until: Until, look_after: Callable[[], None], by: signal.Signals
+) -> None:
+    """Send a signal to the stub while it answers: everybody gets to know, and then all is well again."""
+    with ThreadPoolExecutor(STREAMS + 1) as pool:
+        streams = [pool.submit(last_event, shim) for _ in range(STREAMS)]
+        unstreamed = pool.submit(whole_answer, shim)
+        until(lambda: client.load().running == STREAMS + 1, "running answers")
+        load = client.load()
+        os.kill(load.pid, by)
+        until(lambda: not shim.ready(), "the shim to notice")
+        refused = httpx.post(f"{shim.url}/v1/chat/completions", json=CHAT)
+        for stream in streams:
+            event = stream.result()
+            assert event.startswith("data: {"), event
+            assert json.loads(event.removeprefix("data: "))["error"]["code"] == "engine_unavailable"
+        assert unstreamed.result().status_code == 503
+        assert refused.status_code == 503
+        assert "retry-after" in refused.headers
+
+    def recovered() -> bool:
+        look_after()
+        return shim.ready()
+
+    until(recovered, "the recovery")
+    answer = httpx.post(f"{shim.url}/v1/chat/completions", json=CHAT, timeout=60)
+    assert answer.status_code == 200, answer.text
+    after = client.load()
+    assert after.pid != load.pid
+    assert (after.running, after.waiting, after.blocks_used) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("attempt", range(ROUNDS))
+def test_a_killed_stub(
+    shim: ShimProcess, client: DirectClient, until: Until, supervised: Callable[[], None], attempt: int
+) -> None:
+    lose_engine(shim, client, until, supervised, signal.SIGKILL)
+
+
+def test_a_stopped_stub(
+    shim: ShimProcess, client: DirectClient, until: Until, supervised: Callable[[], None]
+) -> None:
+    lose_engine(shim, client, until, supervised, signal.SIGSTOP)
+
+
+def test_without_a_supervisor_the_model_alone_is_loaded_again(
+    triton: TritonServer, client: DirectClient, until: Until
+) -> None:
+    """As with a Triton in a container. No answer is in flight, which keeps the server sound."""
+    server = triton.pid
+    with ShimProcess(triton, local_triton=False) as shim:
+        load = client.load()
+        os.kill(load.pid, signal.SIGKILL)
+        until(lambda: not shim.ready(), "the shim to notice")
+        until(shim.ready, "the recovery")
+        answer = httpx.post(f"{shim.url}/v1/chat/completions", json=CHAT, timeout=60)
+        assert answer.status_code == 200, answer.text
+    assert triton.pid == server
+    assert triton.poll()
+    triton.terminate()  # the watch stream was in flight, so the old instance still holds its memory
+    triton.start()
+    triton.wait_ready(60)

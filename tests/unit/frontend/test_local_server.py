@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from frontend.local_server import LocalServer
+from gpt_oss_triton.wire import Load
+from tests.unit.frontend.fake_triton import LOAD
+
+
+@dataclass
+class Pair:
+    """A process that looks like a tritonserver, and its child that looks like a stub."""
+
+    server: subprocess.Popen[str]
+    load: Load
+
+
+@pytest.fixture(params=[("tritonserver", "triton_python_backend_stub")])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    server_name, stub_name = request.param
+    shutil.copy("/bin/bash", tmp_path / server_name)
+    shutil.copy("/bin/sleep", tmp_path / stub_name)
+    script = f"{tmp_path / stub_name} 60 & echo $!; wait"
+    with subprocess.Popen(
+        [tmp_path / server_name, "-c", script], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        stub = int(server.stdout.readline())
+        while stub_name.encode() not in Path(f"/proc/{stub}/cmdline").read_bytes():  # forked, not yet exec'd
+            assert server.poll() is None
+        yield Pair(server, msgspec.structs.replace(LOAD, pid=stub, started=time.time()))
+        server.kill()
+        subprocess.run(["kill", str(stub)], check=False)
+
+
+def test_finds_the_server_and_ends_it(pair: Pair) -> None:
+    server = LocalServer.of(pair.load)
+    assert server is not None
+    assert server.pid == pair.server.pid
+    assert server.end()
+    assert pair.server.wait(10) == -9
+    assert not server.end()
+
+
+def test_a_report_from_before_the_process_is_not_its_own(pair: Pair) -> None:
+    assert LocalServer.of(msgspec.structs.replace(pair.load, started=time.time() - 3600)) is None
+
+
+@pytest.mark.parametrize(
+    "pair", [("bash", "triton_python_backend_stub"), ("tritonserver", "worker")], indirect=True
+)
+def test_other_programs_are_left_alone(pair: Pair) -> None:
+    assert LocalServer.of(pair.load) is None
+
+
+def test_another_process_with_the_pid_is_left_alone(pair: Pair) -> None:
+    server = LocalServer.of(pair.load)
+    assert server is not None
+    assert not LocalServer(server.pid, server.started_ticks - 1).end()
+    assert pair.server.poll() is None
+
+
+def test_a_pid_that_is_gone() -> None:
+    with subprocess.Popen(["/bin/true"]) as process:
+        process.wait()
+    assert LocalServer.of(msgspec.structs.replace(LOAD, pid=process.pid, started=time.time())) is None
