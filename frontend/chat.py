@@ -30,9 +30,7 @@ async def chat_completions(request: Request) -> Response:
     service: Service = request.app.state.service
     chat = read_chat(await _json_body(request))
     target = service.resolve(chat.model)
-    completion_id = (
-        f"chatcmpl-{uuid.uuid4().hex}"  # also in the engine: the caller's own id need not be unique
-    )
+    completion_id = f"chatcmpl-{uuid.uuid4().hex}"  # the engine's too: a caller's id need not be unique
     notes = request.state.log
     notes |= {"model": chat.model, "completion": completion_id}
 

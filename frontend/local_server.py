@@ -25,34 +25,49 @@ _CLOCK_SLACK_S = 2.0  # the kernel's boot time is in whole seconds
 
 
 @dataclass(frozen=True, slots=True)
-class LocalServer:
+class _Process:
     """A process by its pid and the time of its start: a pid alone may come to name another."""
 
     pid: int
     started_ticks: int
 
+    def lives(self) -> bool:
+        try:
+            state, _, ticks = _status(self.pid)
+        except (OSError, ValueError):
+            return False
+        return ticks == self.started_ticks and state != "Z"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalServer:
+    """A tritonserver on this machine and the stub of one engine in it."""
+
+    server: _Process
+    stub: _Process
+
     @classmethod
     def of(cls, load: Load) -> Self | None:
-        """The server of the stub that reports `load`, or None when that is no stub of ours here."""
+        """The processes behind a report, or None when it does not come from a stub of ours here."""
         try:
-            parent, ticks = _parent_and_start(load.pid)
+            _, parent, ticks = _status(load.pid)
             if not _is_ours(load.pid, _STUB) or _unix_time(ticks) > load.started + _CLOCK_SLACK_S:
                 return None
             if not _is_ours(parent, _SERVER):
                 return None
-            return cls(parent, _parent_and_start(parent)[1])
+            return cls(_Process(parent, _status(parent)[2]), _Process(load.pid, ticks))
         except (OSError, ValueError):  # gone, or not ours to see
             return None
 
     def end(self) -> bool:
-        """Kill it; False when it has gone already."""
+        """Kill the server; False when it has gone already."""
         try:
-            if _parent_and_start(self.pid)[1] != self.started_ticks or not _is_ours(self.pid, _SERVER):
+            if not self.server.lives():
                 return False
-            os.kill(self.pid, signal.SIGKILL)
-        except (OSError, ValueError):
+            os.kill(self.server.pid, signal.SIGKILL)
+        except OSError:
             return False
-        log.warning("ended the tritonserver %d, for its supervisor to start again", self.pid)
+        log.warning("ended the tritonserver %d, for its supervisor to start again", self.server.pid)
         return True
 
 
@@ -62,10 +77,10 @@ def _is_ours(pid: int, program: str) -> bool:
     return process.stat().st_uid == os.getuid() and Path(name).name == program
 
 
-def _parent_and_start(pid: int) -> tuple[int, int]:
-    """Parent's pid, and start in clock ticks since boot."""
+def _status(pid: int) -> tuple[str, int, int]:
+    """State, parent's pid, and start in clock ticks since boot."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[1]), int(fields[19])  # fields 4 and 22 of proc(5), counted from field 3
+    return fields[0], int(fields[1]), int(fields[19])  # fields 3, 4 and 22 of proc(5)
 
 
 def _unix_time(ticks: int) -> float:

@@ -236,10 +236,10 @@ def _from_text(text: str, code: grpc.StatusCode | None) -> errors.ServiceError:
         return errors.DeadlineExceeded("Triton did not answer in time.")
     if code == grpc.StatusCode.CANCELLED:
         return errors.Cancelled("Triton cancelled the request.")
-    log.warning("Triton: %s %s", code.name if code else "error", text)
-    gone = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)
-    if gone or _GONE.search(text):
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND) or _GONE.search(text):
+        log.debug("Triton: %s", text)  # the watch tells it once
         return errors.EngineUnavailable("The model's engine is not available.", retry_after_s=_RETRY_AFTER_S)
+    log.error("Triton: %s %s", code.name if code else "error", text)
     return errors.InternalError("The inference server failed to run the request.")
 
 

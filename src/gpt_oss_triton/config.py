@@ -160,7 +160,9 @@ class FrontendSettings(_Settings):
     watch_stale_s: Seconds = 1.5  # silence after which an engine is not ready and gets probed
     watch_hung_s: Seconds = 10.0  # silence after which an engine that answers no probe is given up
     recover: bool = True  # unload and load a dead engine model; needs explicit model control
-    local_triton: bool = False  # Triton is ours, on this machine: a broken one is ended, its supervisor starts it again
+    local_triton: bool = (
+        False  # Triton is ours, on this machine: a broken one is ended, its supervisor starts it again
+    )
     triton_control_key: SecretStr | None = None  # what Triton wants to see before it loads or unloads a model
     drain_timeout_s: Seconds = 30.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -3,8 +3,6 @@ engine model, because Triton's own clients come without the shim."""
 
 from __future__ import annotations
 
-import math
-
 from gpt_oss_triton.errors import InvalidRequest
 from gpt_oss_triton.wire import GenerationOptions
 
@@ -35,7 +33,7 @@ def check_options(options: GenerationOptions, vocabulary: int = VOCABULARY) -> N
     """
     for name, (low, high) in _RANGES.items():
         value = getattr(options, name)
-        if value is not None and not (math.isfinite(value) and low <= value <= high):
+        if value is not None and not low <= value <= high:  # false for NaN as well
             raise InvalidRequest(f"{name} must be between {low} and {high}, got {value}.", param=name)
     if options.max_tokens is not None and options.max_tokens < 1:
         raise InvalidRequest(f"max_tokens must be at least 1, got {options.max_tokens}.", param="max_tokens")
@@ -48,7 +46,7 @@ def check_options(options: GenerationOptions, vocabulary: int = VOCABULARY) -> N
     for token, bias in options.logit_bias.items():
         if not 0 <= token < vocabulary:
             raise InvalidRequest(f"logit_bias: there is no token {token}.", param="logit_bias")
-        if not (math.isfinite(bias) and -100 <= bias <= 100):
+        if not -100 <= bias <= 100:
             raise InvalidRequest(
                 f"logit_bias must be between -100 and 100, got {bias} for token {token}.", param="logit_bias"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,11 +50,12 @@ def supervised(triton: TritonServer) -> Iterator[Callable[[], None]]:
     assert len(shared_memory.regions(triton.shm_prefix)) == before
 
 
-def last_event(shim: ShimProcess) -> Any:
-    """The end of a streamed answer that does not end by itself."""
-    answer = httpx.post(f"{shim.url}/v1/chat/completions", json={**ENDLESS, "stream": True}, timeout=60)
-    assert answer.status_code == 200
-    return answer.text.strip().split("\n\n")[-1]
+def last_event(shim: ShimProcess, begun: queue.SimpleQueue[int]) -> str:
+    """The end of a streamed answer that does not end by itself; `begun` gets its status when it has begun."""
+    chat = {**ENDLESS, "stream": True}
+    with httpx.stream("POST", f"{shim.url}/v1/chat/completions", json=chat, timeout=60) as answer:
+        begun.put(answer.status_code)
+        return answer.read().decode().strip().split("\n\n")[-1]
 
 
 def whole_answer(shim: ShimProcess) -> httpx.Response:
@@ -65,8 +67,10 @@ def lose_engine(
 ) -> None:
     """Send a signal to the stub while it answers: everybody gets to know, and then all is well again."""
     with ThreadPoolExecutor(STREAMS + 1) as pool:
-        streams = [pool.submit(last_event, shim) for _ in range(STREAMS)]
+        begun: queue.SimpleQueue[int] = queue.SimpleQueue()
+        streams = [pool.submit(last_event, shim, begun) for _ in range(STREAMS)]
         unstreamed = pool.submit(whole_answer, shim)
+        assert [begun.get(timeout=30) for _ in range(STREAMS)] == [200] * STREAMS
         until(lambda: client.load().running == STREAMS + 1, "running answers")
         load = client.load()
         os.kill(load.pid, by)

@@ -67,7 +67,7 @@ def _bench_engine(args: argparse.Namespace, workload: Workload) -> None:
     from gpt_oss_triton.engine.native import NativeEngine
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-    settings = EngineSettings(threads=args.threads, max_context=8192, prefix_cache=args.shared_words > 0)
+    settings = EngineSettings(threads=args.threads, max_context=8192)
     engine = NativeEngine.from_settings(settings, args.checkpoint)
     measure_engine(engine, Workload(args.prompt_words, 0, 8, rounds=1, seed=99), 2)  # warm-up
     repeat(partial(measure_engine, engine, workload), args.streams, args.repeat)

@@ -20,9 +20,13 @@ from gpt_oss_triton.harmony.render import render
 from gpt_oss_triton.wire import GenerationOptions, Message, PromptRequest
 
 
-def measure_engine(engine: Engine, workload: Workload, streams: int) -> dict[str, float | int | str]:
+def measure_engine(
+    engine: Engine, workload: Workload, streams: int, round_number: int = 0
+) -> dict[str, float | int | str]:
     """One row of figures for `streams` concurrent callers."""
-    prompts = [render(PromptRequest([Message("user", text)])) for text in workload.prompts(streams)]
+    prompts = [
+        render(PromptRequest([Message("user", text)])) for text in workload.prompts(streams, round_number)
+    ]
     options = GenerationOptions(temperature=0, max_tokens=workload.output_tokens, ignore_eos=True)
     number = iter(range(len(prompts)))
     lock = threading.Lock()
@@ -40,8 +44,9 @@ def measure_engine(engine: Engine, workload: Workload, streams: int) -> dict[str
 
     began = time.perf_counter()
     with ThreadPoolExecutor(streams) as pool:
-        for _ in range(streams):
-            pool.submit(caller)
+        callers = [pool.submit(caller) for _ in range(streams)]
+    for one in callers:
+        one.result()  # a caller that failed must not look like a fast one
     return figures(streams, answers, time.perf_counter() - began)
 
 

@@ -22,13 +22,17 @@ class Endpoint:
     completions: bool = False
 
 
-def measure_http(endpoint: Endpoint, workload: Workload, streams: int) -> dict[str, float | int | str]:
+def measure_http(
+    endpoint: Endpoint, workload: Workload, streams: int, round_number: int = 0
+) -> dict[str, float | int | str]:
     """One row of figures for `streams` concurrent callers."""
-    return asyncio.run(_measure(endpoint, workload, streams))
+    return asyncio.run(_measure(endpoint, workload, streams, round_number))
 
 
-async def _measure(endpoint: Endpoint, workload: Workload, streams: int) -> dict[str, float | int | str]:
-    prompts = iter(workload.prompts(streams))
+async def _measure(
+    endpoint: Endpoint, workload: Workload, streams: int, round_number: int
+) -> dict[str, float | int | str]:
+    prompts = iter(workload.prompts(streams, round_number))
     answers: list[Answer] = []
     headers = {"authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
     limits = httpx.Limits(max_connections=None)

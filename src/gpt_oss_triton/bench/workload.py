@@ -26,8 +26,9 @@ class Workload:
     rounds: int = 2  # requests of each stream
     seed: int = 0
 
-    def prompts(self, streams: int) -> list[str]:
-        rng = random.Random(self.seed * 1000 + streams)
+    def prompts(self, streams: int, round_number: int = 0) -> list[str]:
+        """Others in every round, or a prefix cache would answer the second one."""
+        rng = random.Random(f"{self.seed}/{streams}/{round_number}")
         shared = [WORDS[n % len(WORDS)] for n in range(self.shared_words)]
         own = self.prompt_words - self.shared_words
         return [" ".join([*shared, *rng.choices(WORDS, k=own)]) for _ in range(streams * self.rounds)]
@@ -67,12 +68,14 @@ def _ms(seconds: list[float], quantile: float) -> float:
     return round(1000 * ordered[min(len(ordered) - 1, int(quantile * len(ordered)))], 1)
 
 
-def repeat(measure: Callable[[int], dict[str, float | int | str]], streams: list[int], rounds: int) -> None:
+def repeat(
+    measure: Callable[[int, int], dict[str, float | int | str]], streams: list[int], rounds: int
+) -> None:
     """Measure every number of streams `rounds` times in turn; print each row, then the medians, as JSON lines."""
     rows: dict[int, list[float]] = {n: [] for n in streams}
-    for _ in range(rounds):
+    for round_number in range(rounds):
         for n in streams:
-            row = measure(n)
+            row = measure(n, round_number)
             rows[n].append(float(row["output_tokens_per_s"]))
             print(json.dumps(row), flush=True)  # noqa: T201
     medians = {n: median(values) for n, values in rows.items()}

@@ -25,7 +25,8 @@ class KeyView:
     """Which cache slots a group of queries may see.
 
     Attributes:
-        slots: int64 [batch * keys], flat cache slots, padded with slot 0 where the mask hides them.
+        slots: int64 [batch * keys], flat cache slots. Shorter rows are padded with a slot of their own, which
+            the mask hides: what another sequence left in a slot must not reach them, were it NaN.
         mask: [batch, 1, queries * heads per KV head, keys] additive, in the model's dtype.
     """
 
@@ -124,7 +125,8 @@ class BatchBuilder:
         # Keys before the first query's window are not gathered at all.
         starts = [0 if window is None else max(0, s.start - window + 1) for s in segments]
         seen = [table[begin:] for table, begin in zip(slots, starts, strict=True)]
-        padded = torch.nn.utils.rnn.pad_sequence(seen, batch_first=True)
+        padded = torch.nn.utils.rnn.pad_sequence(seen, batch_first=True, padding_value=-1)
+        padded = torch.where(padded < 0, padded[:, :1], padded)
         key = torch.arange(padded.shape[1]) + torch.tensor(starts).unsqueeze(1)  # [batch, keys] positions
         query = torch.tensor([s.start for s in segments]).unsqueeze(1) + torch.arange(
             queries

@@ -22,7 +22,7 @@ def chain_hash(previous: BlockHash, token_ids: Sequence[int]) -> BlockHash:
 
 
 class BlockPool:
-    """Not thread-safe: the engine's thread owns it.
+    """Not thread-safe: its owner, the scheduler, is used under the engine's lock.
 
     Every block is exactly one of free (content worthless), used (held by `references` sequences) or
     cached (held by nobody, content findable by name).
@@ -108,12 +108,10 @@ class BlockPool:
                 else:
                     self._cached[block] = None
 
-    def forget_all(self) -> None:
-        """Drop every cached prefix; held blocks keep their names."""
-        while self._cached:
-            block, _ = self._cached.popitem()
+    def disown(self, blocks: Sequence[int]) -> None:
+        """What these held blocks hold must not be found any more."""
+        for block in blocks:
             self._forget(block)
-            self._free.append(block)
 
     def _forget(self, block: int) -> None:
         name = self._name[block]

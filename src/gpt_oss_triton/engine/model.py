@@ -42,6 +42,8 @@ class Model:
         angles = batch.positions.unsqueeze(1) * self._frequencies
         cos = (angles.cos() * self._rope_scale).to(x.dtype).unsqueeze(1)
         sin = (angles.sin() * self._rope_scale).to(x.dtype).unsqueeze(1)
+        if x.dtype == torch.float16:
+            x = x.float()  # the sum over all layers may leave float16's range; what each layer adds does not
         for n, layer in enumerate(weights.layers):
             x = x + self._attention(
                 n, rms_norm(x, layer.attention_norm, c.norm_eps), batch, cache[n], cos, sin

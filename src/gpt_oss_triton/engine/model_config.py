@@ -63,7 +63,7 @@ class ModelConfig:
                 f"{directory} is quantized with {method!r}; mxfp4 and none are supported."
             )
         try:
-            return cls(
+            config = cls(
                 vocabulary=raw["vocab_size"],
                 hidden=raw["hidden_size"],
                 layers=raw["num_hidden_layers"],
@@ -86,6 +86,16 @@ class ModelConfig:
             )
         except KeyError as missing:
             raise ConfigurationError(f"{directory / 'config.json'} has no field {missing}.") from None
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"{directory / 'config.json'} has a field of the wrong form: {error}"
+            ) from None
+        if len(config.is_sliding) != config.layers or not 0 < config.experts_per_token <= config.experts:
+            raise ConfigurationError(
+                f"{directory / 'config.json'} contradicts itself: {config.layers} layers and "
+                f"{len(config.is_sliding)} layer_types, {config.experts_per_token} of {config.experts} experts."
+            )
+        return config
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -129,10 +139,11 @@ def _rope(raw: dict[str, Any]) -> RopeConfig:
 def _eos(directory: Path, raw: dict[str, Any]) -> frozenset[int]:
     # generation_config knows all three ids that end decoding; config.json names only the first.
     path = directory / "generation_config.json"
-    ids = (read_json(path) if path.exists() else raw).get("eos_token_id")
+    generation = read_json(path) if path.exists() else {}
+    ids = generation.get("eos_token_id", raw.get("eos_token_id"))
     if ids is None:
         raise ConfigurationError(
-            f"{directory} names no eos_token_id, neither in generation_config nor in config."
+            f"{directory} names no eos_token_id, neither in generation_config.json nor in config.json."
         )
     return frozenset([ids] if isinstance(ids, int) else ids)
 

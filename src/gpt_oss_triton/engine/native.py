@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from gpt_oss_triton.config import EngineSettings
+from gpt_oss_triton.engine.counters import Counters
 from gpt_oss_triton.engine.kv_cache import BlockPool
 from gpt_oss_triton.engine.protocol import (
     EngineEvent,
@@ -37,12 +38,13 @@ from gpt_oss_triton.errors import (
     Overloaded,
     ServiceError,
 )
+from gpt_oss_triton.machine import available_cores
 from gpt_oss_triton.options import check_options
 from gpt_oss_triton.wire import Load
 
 log = logging.getLogger(__name__)
 
-RATE_WINDOW_S = 5.0  # what `output_tokens_per_s` looks back on
+CLOSE_TIMEOUT_S = 10.0  # for the step that runs when the engine closes
 
 
 class NativeEngine:
@@ -52,7 +54,7 @@ class NativeEngine:
         self._runner = runner
         self._settings = settings
         self._checkpoint = checkpoint
-        self._threads = settings.threads or os.cpu_count() or 1
+        self._threads = settings.threads or available_cores()
         pool = BlockPool(runner.blocks, runner.block_size, keep_prefixes=settings.prefix_cache)
         self._scheduler = Scheduler(
             pool, max_sequences=settings.max_sequences, max_step_tokens=settings.max_step_tokens
@@ -70,7 +72,7 @@ class NativeEngine:
         self._live: dict[str, Sequence] = {}
         self._closing = False
         self._broken: str | None = None
-        self._counters = _Counters()
+        self._counters = Counters()
         self._started = time.time()
         self._step_began: float | None = None
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
@@ -89,6 +91,8 @@ class NativeEngine:
 
     def submit(self, request: EngineRequest, deliver: Callable[[EngineEvent], None]) -> None:
         limit = self._check(request)
+        with self._lock:
+            self._check_open(request.request_id)
         sequence = Sequence(
             request,
             deliver,
@@ -99,18 +103,13 @@ class NativeEngine:
             ),
             block_size=self._runner.block_size,
         )
-        with self._wake:
-            if self._broken or self._closing:
-                raise EngineUnavailable(self._broken or "The engine is shutting down.", retry_after_s=5)
-            if request.request_id in self._live:
-                raise InvalidRequest(
-                    f"A request with id {request.request_id!r} is already running.", param="id"
-                )
-            if len(self._live) >= self._settings.max_sequences + self._settings.max_waiting:
-                raise Overloaded(
-                    f"{len(self._live)} requests are running or waiting; no more are queued.", retry_after_s=1
-                )
+        with self._lock:
+            self._check_open(request.request_id)
             self._live[request.request_id] = sequence
+            cached = len(self._scheduler.pool.match(sequence.reusable_names()))
+        # Before the engine can know of it, so that this is surely the first event.
+        deliver(PromptAccepted(sequence.prompt_tokens, cached * self._runner.block_size))
+        with self._wake:
             self._inbox.append(sequence)
             self._wake.notify()
 
@@ -155,14 +154,27 @@ class NativeEngine:
             )
 
     def close(self, drain_s: float = 0.0) -> None:
-        deadline = time.monotonic() + drain_s
         with self._wake:
             self._closing = True
             self._wake.notify()
-            self._wake.wait_for(lambda: not self._live, timeout=max(0.0, deadline - time.monotonic()))
+            self._wake.wait_for(lambda: not self._live, timeout=drain_s)
             self._cancelled.extend(self._live.values())
-        if self._thread is not threading.current_thread():
-            self._thread.join(timeout=60)
+        self._thread.join(timeout=CLOSE_TIMEOUT_S)
+        if self._thread.is_alive():
+            self._break("The engine did not finish its last step in time.")
+
+    def _check_open(self, request_id: str) -> None:
+        """Refuse what cannot be taken now. Under the lock."""
+        if self._broken or self._closing:
+            raise EngineUnavailable(self._broken or "The engine is shutting down.", retry_after_s=5)
+        if request_id in self._live:
+            raise InvalidRequest(f"A request with id {request_id!r} is already running.", param="id")
+        most = self._settings.max_sequences + self._settings.max_waiting
+        if len(self._live) >= most:
+            raise Overloaded(
+                f"{len(self._live)} requests are running or waiting, and no more than {most} may.",
+                retry_after_s=1,
+            )
 
     def _check(self, request: EngineRequest) -> int:
         """Refuse what can never run; otherwise the most tokens the answer may have."""
@@ -175,11 +187,13 @@ class NativeEngine:
                 f"Prompt tokens must lie in 0 … {self._runner.config.vocabulary - 1}.",
                 param="prompt_token_ids",
             )
+        if request.options.stop and request.stop_text is None:
+            raise InvalidRequest("Stop strings need a function that finds them in text.", param="stop")
         room = self._max_context - len(prompt)
         if room < 1 or (asked is not None and asked > room):
-            wanted = "" if asked is None else f" and the answer was asked to have up to {asked}"
             raise ContextLengthExceeded(
-                f"This model's context holds {self._max_context} tokens, but the prompt has {len(prompt)}{wanted}.",
+                f"This model's context holds {self._max_context} tokens, but the prompt has {len(prompt)} and the "
+                f"answer was asked to have up to {asked or 1}.",
                 param="messages" if room < 1 else "max_tokens",
             )
         return min(room, asked or self._settings.default_max_tokens or room)
@@ -207,13 +221,11 @@ class NativeEngine:
 
     def _admit_and_cancel(self) -> None:
         with self._lock:
-            added, self._inbox = self._inbox, deque()
-            cancelled, self._cancelled = self._cancelled, []
-            for sequence in added:
+            # One that was ended before it got here is live no more.
+            for sequence in filter(self._is_live, self._inbox):
                 self._scheduler.add(sequence)
-            cached = [len(self._scheduler.pool.match(s.reusable_names())) for s in added]
-        for sequence, blocks in zip(added, cached, strict=True):
-            sequence.deliver(PromptAccepted(sequence.prompt_tokens, blocks * self._runner.block_size))
+            self._inbox.clear()
+            cancelled, self._cancelled = self._cancelled, []
         for sequence in cancelled:
             if sequence.finish_reason is None:
                 sequence.finish_reason = "cancelled"
@@ -223,82 +235,86 @@ class NativeEngine:
         """Run, sample, deliver; a step that fails is repeated sequence by sequence, so that only those fail
         which must."""
         self._step_began = time.monotonic()
+        tokens = self._run(chunks)
+        if tokens is not None:
+            self._deliver(chunks, tokens)
+        elif len(chunks) == 1:
+            self._fail(chunks[0].sequence, InternalError("The engine failed on this request."))
+        else:
+            for chunk in chunks:
+                if self._broken is None:
+                    self._step([chunk])
+        self._step_began = None
+
+    def _run(self, chunks: list[Chunk]) -> list[int | None] | None:
+        """The sampled tokens, or None when the step failed. Its tensors are gone when this returns, the failed
+        one's with its traceback: what ran out of memory may fit when it is repeated in parts."""
         try:
-            self._deliver(chunks, self._runner.run(chunks))
+            return self._runner.run(chunks)
         except torch.AcceleratorError as error:
             log.exception("the device failed")
             self._break(f"The device failed: {str(error).splitlines()[0]}")
         except Exception:  # whatever torch raises: the other sequences must go on
-            self._counters.failed_steps += 1
             log.exception("a step of %d sequences failed", len(chunks))
-            if len(chunks) > 1:
-                for chunk in chunks:
-                    self._step([chunk])
-            else:
-                self._fail(chunks[0].sequence, InternalError("The engine failed on this request."))
-        finally:
-            self._step_began = None
+        self._counters.failed_steps += 1
+        return None
 
-    def _deliver(self, chunks: list[Chunk], tokens: list[int]) -> None:
+    def _deliver(self, chunks: list[Chunk], tokens: list[int | None]) -> None:
         """Account for a computed step and hand out what it produced."""
+        sampled = zip((chunk.sequence for chunk in chunks if chunk.samples), tokens, strict=True)
+        produced = [(sequence, token) for sequence, token in sampled if self._is_live(sequence)]
+        unsound = {id(sequence) for sequence, token in produced if token is None}
         with self._lock:
-            self._scheduler.commit(chunks)
-            self._counters.count_step(len(tokens))
-        sampled = (chunk.sequence for chunk in chunks if chunk.sequence.uncomputed == 0)
-        for sequence, token in zip(sampled, tokens, strict=True):
-            sequence.append(token)
-            if sequence.output_tokens == 1:
-                self._counters.count_prompt(sequence)
-            sequence.deliver(NewTokens([token]))
-            if sequence.finish_reason is not None:
-                self._end(sequence, sequence.finished())
+            self._scheduler.commit(
+                [c for c in chunks if self._is_live(c.sequence) and id(c.sequence) not in unsound]
+            )
+            self._counters.count_step(len(produced) - len(unsound))
+        for sequence, token in produced:
+            if token is None:
+                self._fail(
+                    sequence, InternalError("The model computed no numbers for this request."), forget=True
+                )
+            else:
+                self._extend(sequence, token)
 
-    def _fail(self, sequence: Sequence, error: ServiceError) -> None:
+    def _extend(self, sequence: Sequence, token: int) -> None:
+        try:
+            sequence.append(token)
+        except Exception:  # the caller's stop_text is foreign code: its request fails, no other
+            log.exception("the search for stop strings failed")
+            self._fail(sequence, InternalError("The search for stop strings failed."))
+            return
+        if sequence.output_tokens == 1:
+            with self._lock:
+                self._counters.count_prompt(sequence.prompt_tokens, sequence.cached_tokens)
+        sequence.deliver(NewTokens([token]))
+        if sequence.finish_reason is not None:
+            self._end(sequence, sequence.finished())
+
+    def _fail(self, sequence: Sequence, error: ServiceError, *, forget: bool = False) -> None:
+        """`forget`: nobody else may use what its blocks hold."""
+        if forget:
+            with self._lock:
+                self._scheduler.pool.disown(sequence.blocks)
         self._end(sequence, SequenceFailed(error))
 
     def _end(self, sequence: Sequence, terminal: SequenceFinished | SequenceFailed) -> None:
+        """Free what a sequence holds and deliver its terminal event, unless it has ended before."""
         with self._wake:
+            if not self._is_live(sequence):
+                return
             self._scheduler.remove(sequence)
             del self._live[sequence.request.request_id]
             self._wake.notify_all()
         sequence.deliver(terminal)
 
+    def _is_live(self, sequence: Sequence) -> bool:
+        return self._live.get(sequence.request.request_id) is sequence
+
     def _break(self, reason: str) -> None:
         """Nothing can run any more: end every request and refuse new ones."""
         with self._lock:
-            self._broken = reason
+            self._broken = self._broken or reason
             live = list(self._live.values())
-            self._inbox.clear()
         for sequence in live:
             self._fail(sequence, EngineUnavailable(reason, retry_after_s=5))
-
-
-class _Counters:
-    """Totals since start. Written by the engine's thread."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.failed_steps = 0
-        self.prompt_tokens = 0
-        self.cached_tokens = 0
-        self.output_tokens = 0
-        self._recent: deque[tuple[float, int]] = deque()  # (when, output tokens) of the last steps
-
-    def count_step(self, output_tokens: int) -> None:
-        self.steps += 1
-        self.output_tokens += output_tokens
-        self._recent.append((time.monotonic(), output_tokens))
-        self._forget_old()
-
-    def count_prompt(self, sequence: Sequence) -> None:
-        self.prompt_tokens += sequence.prompt_tokens
-        self.cached_tokens += sequence.cached_tokens
-
-    def rate(self) -> float:
-        """Output tokens per second over the last few seconds."""
-        self._forget_old()
-        return sum(tokens for _, tokens in self._recent) / RATE_WINDOW_S
-
-    def _forget_old(self) -> None:
-        while self._recent and self._recent[0][0] < time.monotonic() - RATE_WINDOW_S:
-            self._recent.popleft()

@@ -78,7 +78,8 @@ class Engine(Protocol):
     def submit(self, request: EngineRequest, deliver: Callable[[EngineEvent], None]) -> None:
         """Check and enqueue; return at once.
 
-        `deliver` is called on the engine's thread, in order, and must neither block nor raise.
+        `deliver` must neither block nor raise. It is called in order: `PromptAccepted` before this returns,
+        everything else on the engine's thread.
 
         Raises:
             InvalidRequest: cannot ever run (bad options, bad ids, too long for the context or the cache).
@@ -92,7 +93,12 @@ class Engine(Protocol):
         Its blocks are free within one step."""
 
     def load(self, sequence: int = 0) -> Load:
-        """A consistent snapshot; cheap enough for several calls a second."""
+        """A consistent snapshot; cheap enough for several calls a second.
+
+        Raises:
+            EngineUnavailable: the engine broke and will not run again.
+        """
 
     def close(self, drain_s: float = 0.0) -> None:
-        """Refuse new requests, give the live ones `drain_s` seconds, then end them as `cancelled`."""
+        """Refuse new requests, give the live ones `drain_s` seconds, then end them as `cancelled`; those that
+        a hanging step holds fail."""

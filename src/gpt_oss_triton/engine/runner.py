@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from gpt_oss_triton.engine.sampler import sample
 from gpt_oss_triton.engine.scheduler import Chunk
 from gpt_oss_triton.engine.weights import WeightLoader
 from gpt_oss_triton.errors import ConfigurationError
+from gpt_oss_triton.machine import available_memory
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +47,17 @@ class Runner:
         config = ModelConfig.from_checkpoint(directory)
         device = _device(settings)
         dtype = _dtype(settings, config, device)
-        model = Model(config, WeightLoader(directory, config, dtype, device).load())
-        blocks = _cache_blocks(settings, config, dtype, device)
-        slots = blocks * settings.block_size
-        cache = torch.zeros(
-            config.layers, 2, slots, config.kv_heads, config.head_dim, dtype=dtype, device=device
-        )
+        try:
+            model = Model(config, WeightLoader(directory, config, dtype, device).load())
+            blocks = _cache_blocks(settings, config, dtype, device)
+            slots = blocks * settings.block_size
+            cache = torch.zeros(
+                config.layers, 2, slots, config.kv_heads, config.head_dim, dtype=dtype, device=device
+            )
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise ConfigurationError(
+                f"{directory.name} in {dtype} and its cache do not fit into the memory of {device}: {error}"
+            ) from None
         log.info(
             "%s on %s in %s; cache %d blocks of %d tokens, %.2f GiB",
             directory.name, device, dtype, blocks, settings.block_size, cache.nbytes / GIB,
@@ -60,8 +65,9 @@ class Runner:
         return cls(config, model, cache, settings.block_size)
 
     @torch.inference_mode()
-    def run(self, chunks: list[Chunk]) -> list[int]:
-        """Compute the chunks, write their keys and values, and sample a token for each that `samples`.
+    def run(self, chunks: list[Chunk]) -> list[int | None]:
+        """Compute the chunks, write their keys and values, and sample a token for each that `samples`; None
+        where the logits are no numbers.
 
         Computing a chunk twice writes the same cache slots again, so a failed step can be repeated.
         """
@@ -111,7 +117,7 @@ def _cache_blocks(
     elif device.type == "cuda":
         budget = int(torch.cuda.mem_get_info(device)[0] * GPU_CACHE_SHARE)
     else:
-        budget = int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * CPU_CACHE_SHARE)
+        budget = int(available_memory() * CPU_CACHE_SHARE)
     context = min(settings.max_context or config.max_context, config.max_context)
     useful = -(-context // settings.block_size) * settings.max_sequences
     blocks = min(budget // (token_bytes * settings.block_size), useful)

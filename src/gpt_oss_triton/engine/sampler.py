@@ -1,7 +1,8 @@
 """From logits to token ids, each row by its own rules.
 
 A row's randomness is a function of its seed and of how many tokens it has produced, so a seeded request
-draws the same numbers whatever shares its batch, and again after a preemption.
+draws the same numbers whatever shares its batch, and again after a preemption. (Its logits may still differ
+in the last bits between batches of different sizes.)
 
 Order of operations, as in the field's other servers: penalties and bias, temperature, top-k, top-p over what
 top-k left, min-p. Full sorts of the vocabulary are avoided: the best `CANDIDATES` logits nearly always hold
@@ -19,10 +20,14 @@ import torch
 from gpt_oss_triton.wire import GenerationOptions
 
 CANDIDATES = 1024
+GREEDY_BELOW = 1e-5  # a temperature so low leaves nothing to draw, and dividing by it overflows
 
 
 class RowSampling:
-    """One sequence's sampling rules and what they must remember of its tokens."""
+    """One sequence's sampling rules and what they must remember of its tokens.
+
+    Tensors over the vocabulary are made when the row is first sampled: a waiting request holds none.
+    """
 
     def __init__(
         self,
@@ -33,23 +38,20 @@ class RowSampling:
     ) -> None:
         self.options = options
         self.drawn = 0  # output tokens so far
+        self.greedy = options.temperature < GREEDY_BELOW
         self._seed = secrets.randbits(64) if options.seed is None else options.seed
-        penalized = options.frequency_penalty != 0 or options.presence_penalty != 0
-        self._counts = torch.zeros(vocabulary, device=device) if penalized else None  # of each output token
+        self._prompt_token_ids = prompt_token_ids
+        self._vocabulary = vocabulary
+        self._device = device
+        self._prepared = False
+        self._counts: torch.Tensor | None = None  # of each output token
         self._seen: torch.Tensor | None = None  # which tokens occurred, the prompt's included
-        if options.repetition_penalty != 1:
-            self._seen = torch.zeros(vocabulary, dtype=torch.bool, device=device)
-            self._seen[torch.tensor(prompt_token_ids, device=device)] = True
-        self._bias_ids = torch.tensor(list(options.logit_bias), dtype=torch.int64, device=device)
-        self._bias = torch.tensor(list(options.logit_bias.values()), dtype=torch.float32, device=device)
-
-    @property
-    def greedy(self) -> bool:
-        return self.options.temperature == 0
 
     @property
     def adjusts(self) -> bool:
-        return self._counts is not None or self._seen is not None or len(self._bias) > 0
+        o = self.options
+        penalties = (o.frequency_penalty, o.presence_penalty, o.repetition_penalty)
+        return penalties != (0, 0, 1) or bool(o.logit_bias)
 
     @property
     def truncates(self) -> bool:
@@ -66,13 +68,26 @@ class RowSampling:
     def adjust(self, logits: torch.Tensor) -> None:
         """Apply penalties and bias in place to float32 `logits` [vocabulary]."""
         o = self.options
+        if not self._prepared:
+            self._prepare()
         if self._seen is not None:
             penalized = torch.where(logits > 0, logits / o.repetition_penalty, logits * o.repetition_penalty)
             torch.where(self._seen, penalized, logits, out=logits)
         if self._counts is not None:
             logits -= o.frequency_penalty * self._counts + o.presence_penalty * (self._counts > 0)
-        if len(self._bias) > 0:
+        if o.logit_bias:
             logits[self._bias_ids] += self._bias
+
+    def _prepare(self) -> None:
+        o, device = self.options, self._device
+        self._prepared = True
+        if o.frequency_penalty != 0 or o.presence_penalty != 0:
+            self._counts = torch.zeros(self._vocabulary, device=device)
+        if o.repetition_penalty != 1:
+            self._seen = torch.zeros(self._vocabulary, dtype=torch.bool, device=device)
+            self._seen[torch.tensor(self._prompt_token_ids, device=device)] = True
+        self._bias_ids = torch.tensor(list(o.logit_bias), dtype=torch.int64, device=device)
+        self._bias = torch.tensor(list(o.logit_bias.values()), dtype=torch.float32, device=device)
 
     def uniform(self) -> float:
         """The number in [0, 1) that draws the next token."""
@@ -80,16 +95,15 @@ class RowSampling:
         return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") / 2**64
 
 
-def sample(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int]:
-    """One token id for each row of `logits` [rows, vocabulary]."""
-    if all(row.greedy and not row.adjusts for row in rows):
-        greedy: list[int] = logits.argmax(dim=-1).tolist()
-        return greedy
-    logits = logits.float()
-    for n, row in enumerate(rows):
-        if row.adjusts:
-            row.adjust(logits[n])
-    tokens: list[int] = logits.argmax(dim=-1).tolist()
+def sample(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int | None]:
+    """One token id for each row of `logits` [rows, vocabulary]; None for a row that holds no numbers."""
+    if not all(row.greedy and not row.adjusts for row in rows):
+        logits = logits.float()
+        for n, row in enumerate(rows):
+            if row.adjusts:
+                row.adjust(logits[n])
+    best = logits.max(dim=-1)
+    tokens: list[int | None] = best.indices.tolist()
     for draw, wanted in ((_draw, False), (_draw_truncated, True)):
         chosen = [n for n, row in enumerate(rows) if not row.greedy and row.truncates == wanted]
         if chosen:
@@ -98,7 +112,9 @@ def sample(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int]:
             drawn = draw(logits[chosen] / heat.unsqueeze(1), some)
             for n, token in zip(chosen, drawn, strict=True):
                 tokens[n] = token
-    return tokens
+    # The largest of a row is NaN when any of it is, and infinite when the computation overflowed.
+    sound = torch.isfinite(best.values).tolist()
+    return [token if ok else None for token, ok in zip(tokens, sound, strict=True)]
 
 
 def _draw(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int]:

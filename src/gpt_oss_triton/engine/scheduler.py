@@ -18,19 +18,24 @@ from gpt_oss_triton.engine.sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The next `tokens` uncomputed tokens of a sequence."""
+    """The next `tokens` uncomputed tokens of a sequence.
+
+    Attributes:
+        samples: it reaches the sequence's last token, so that the next one can be sampled.
+    """
 
     sequence: Sequence
     tokens: int
+    samples: bool
 
-    @property
-    def samples(self) -> bool:
-        """Whether it reaches the sequence's last token, so that the next one can be sampled."""
-        return self.tokens == self.sequence.uncomputed
+    @classmethod
+    def next_of(cls, sequence: Sequence, budget: int) -> Chunk:
+        tokens = min(budget, sequence.uncomputed)
+        return cls(sequence, tokens, samples=tokens == sequence.uncomputed)
 
 
 class Scheduler:
-    """Owns the queue, the running set and, through the pool, every block. Engine's thread only."""
+    """Owns the queue, the running set and, through the pool, every block. Used under the engine's lock."""
 
     def __init__(self, pool: BlockPool, *, max_sequences: int, max_step_tokens: int) -> None:
         self.pool = pool
@@ -51,7 +56,7 @@ class Scheduler:
         prefills = self._prefills(budget)
         budget -= sum(chunk.tokens for chunk in prefills)
         while budget > 0 and self.waiting and len(self.running) < self._max_sequences and self._admit():
-            chunk = Chunk(self.running[-1], min(budget, self.running[-1].uncomputed))
+            chunk = Chunk.next_of(self.running[-1], budget)
             prefills.append(chunk)
             budget -= chunk.tokens
         return sorted([*decodes, *prefills], key=lambda chunk: chunk.tokens > 1)
@@ -78,14 +83,14 @@ class Scheduler:
         for sequence in list(self.running):
             # Growing one sequence may preempt others, but only later ones: none that is in `chunks` already.
             if sequence.blocks and sequence.uncomputed == 1 and self._grow(sequence):
-                chunks.append(Chunk(sequence, 1))
+                chunks.append(Chunk.next_of(sequence, 1))
         return chunks
 
     def _prefills(self, budget: int) -> list[Chunk]:
         chunks = []
         for sequence in self.running:
             if budget > 0 and sequence.uncomputed > 1:
-                chunk = Chunk(sequence, min(budget, sequence.uncomputed))
+                chunk = Chunk.next_of(sequence, budget)
                 chunks.append(chunk)
                 budget -= chunk.tokens
         return chunks

@@ -33,8 +33,7 @@ def mixture(
 ) -> torch.Tensor:
     """`x` [tokens, hidden], `experts` int64 and `shares` [tokens, k] -> [tokens, hidden].
 
-    Each token's k results are added in the router's order, so a token's result does not depend on which
-    other tokens share its batch.
+    Each token's k results are added in the router's order, whichever other tokens share its batch.
     """
     tokens, k = experts.shape
     chosen = experts.flatten()

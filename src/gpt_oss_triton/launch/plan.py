@@ -22,8 +22,8 @@ from gpt_oss_triton.config import (
 )
 from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.launch import demo
-from gpt_oss_triton.launch.cores import available_cores
 from gpt_oss_triton.launch.places import ROOT, cache_directory
+from gpt_oss_triton.machine import available_cores
 
 _ENSEMBLE = {"20b": "gpt-oss-20b", "120b": "gpt-oss-120b", "demo": "gpt-oss-20b"}
 _ADDRESS = re.compile(r"[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")

@@ -7,7 +7,6 @@ keeps the ports, so that clients find the server where it was.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import http.client
 import os
 import secrets
@@ -15,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,13 +25,12 @@ from typing import Self
 
 from gpt_oss_triton.config import ENV_PREFIX
 from gpt_oss_triton.errors import ConfigurationError
-from gpt_oss_triton.launch import shared_memory
+from gpt_oss_triton.launch import bound_exec, shared_memory
 from gpt_oss_triton.launch.server_log import ServerLog
 from gpt_oss_triton.launch.triton_install import TritonInstall, find_install
 from gpt_oss_triton.wire import CONTROL_KEY_HEADER
 
 _LOOPBACK = "127.0.0.1"
-_PR_SET_PDEATHSIG = 1
 _POLL_S = 0.1
 _STUBS_END_S = 5.0
 
@@ -136,7 +135,6 @@ class TritonServer:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # a Ctrl-C is for the launcher, which drains first
-                    preexec_fn=_die_with_parent,
                 )
             except OSError as error:
                 raise ConfigurationError(f"cannot start {self._install.binary}: {error}") from error
@@ -223,6 +221,7 @@ class TritonServer:
         # can reach a loopback port: a browser page, a forwarded request.
         restriction = f"model-repository:{CONTROL_KEY_HEADER}={self.control_key}"
         return [
+            *(sys.executable, "-I", "-S", bound_exec.__file__, str(os.getpid())),
             str(self._install.binary),
             f"--model-repository={settings.model_repository}",
             f"--backend-directory={backends}",
@@ -256,10 +255,3 @@ def _reserve_port() -> socket.socket:
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     reserved.bind((_LOOPBACK, 0))
     return reserved
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

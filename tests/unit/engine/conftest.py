@@ -49,8 +49,8 @@ class Call:
 
 @pytest.fixture(scope="session")
 def make_engine(checkpoint):
-    def make(dtype="fp32", **settings):
-        return NativeEngine.from_settings(EngineSettings(**{**SETTINGS, **settings}), checkpoint(dtype))
+    def make(weights="fp32", **settings):
+        return NativeEngine.from_settings(EngineSettings(**{**SETTINGS, **settings}), checkpoint(weights))
 
     return make
 

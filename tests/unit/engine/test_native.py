@@ -4,11 +4,14 @@ import json
 import shutil
 import threading
 import time
+import weakref
 
 import pytest
 import torch
 
 from gpt_oss_triton.config import EngineSettings
+from gpt_oss_triton.engine import native, runner
+from gpt_oss_triton.engine.model_config import ModelConfig
 from gpt_oss_triton.engine.native import NativeEngine
 from gpt_oss_triton.engine.protocol import (
     EngineRequest,
@@ -134,6 +137,8 @@ def test_prefix_hits_are_reported_and_change_nothing(engine):
         ([1] * 1000, {"max_tokens": 25}, ContextLengthExceeded, "max_tokens"),
         ([1], {"max_tokens": 0}, InvalidRequest, "max_tokens"),
         ([1], {"temperature": float("nan")}, InvalidRequest, "temperature"),
+        ([1], {"seed": 10**400}, InvalidRequest, "seed"),
+        ([1], {"seed": 2**64}, InvalidRequest, "seed"),
         ([1], {"top_p": 1.5}, InvalidRequest, "top_p"),
         ([1], {"logit_bias": {300_000: 1.0}}, InvalidRequest, "logit_bias"),
         ([1], {"stop_token_ids": [300_000]}, InvalidRequest, "stop_token_ids"),
@@ -210,6 +215,74 @@ def test_a_failing_sequence_fails_alone(make_engine):
     engine.close()
 
 
+def test_a_cancel_during_the_step_that_fails_harms_nobody(make_engine):
+    engine = make_engine()
+    run = engine._runner.run
+
+    def failing(chunks):
+        if any(77 in chunk.sequence.token_ids for chunk in chunks):
+            engine.cancel(bad_id[0])
+            raise RuntimeError("bad kernel")
+        return run(chunks)
+
+    engine._runner.run = failing
+    bad_id = []
+    other = Call(engine, [1], max_tokens=200)
+    other.until(NewTokens)
+    bad_id.append(f"call-{int(other.id.removeprefix('call-')) + 1}")
+    assert isinstance(Call(engine, [77]).end(), SequenceFailed)
+    assert other.end().finish_reason == "length"
+    assert Call(engine, [2]).end().finish_reason == "length"
+    engine.close()
+
+
+def test_a_failed_step_leaves_no_tensors_behind_for_the_retry(make_engine, monkeypatch):
+    # pytest keeps log records, and with them the traceback that this test is about.
+    monkeypatch.setattr(native.log, "exception", lambda *args: None)
+    engine = make_engine()
+    run = engine._runner.run
+    held: list[weakref.ref] = []
+    still_held = []
+
+    def failing(chunks):
+        if len(chunks) > 1:
+            large = torch.zeros(1000)
+            held.append(weakref.ref(large))
+            raise torch.OutOfMemoryError
+        still_held.extend(ref() for ref in held if ref() is not None)
+        return run(chunks)
+
+    engine._runner.run = failing
+    calls = [Call(engine, [n, n + 1]) for n in (10, 20, 30)]
+    assert [call.end().finish_reason for call in calls] == ["length"] * 3
+    assert held
+    assert not still_held
+    engine.close()
+
+
+def test_a_raising_stop_text_fails_its_request_only(engine):
+    def broken(token):
+        raise ValueError("foreign")
+
+    bad, good = Call(engine, [5], stop_text=broken), Call(engine, [6])
+    assert isinstance(bad.end().error, InternalError)
+    assert good.end().finish_reason == "length"
+    wait_until(lambda: idle(engine))
+
+
+def test_logits_that_are_no_numbers_fail_the_request_and_are_not_reused(make_engine):
+    engine = make_engine()
+    forward = engine._runner._model.forward
+    engine._runner._model.forward = lambda batch, cache: forward(batch, cache) * float("nan")
+    prompt = list(range(500, 540))
+    assert isinstance(Call(engine, prompt).end().error, InternalError)
+    engine._runner._model.forward = forward
+    again = Call(engine, prompt)
+    assert again.until(PromptAccepted).cached_tokens == 0
+    assert again.end().finish_reason == "length"
+    engine.close()
+
+
 def test_a_failed_device_ends_everything_and_refuses_more(make_engine):
     engine = make_engine()
 
@@ -237,6 +310,33 @@ def test_close_drains_then_cancels(make_engine):
     assert long.end().finish_reason == "cancelled"
     with pytest.raises(EngineUnavailable):
         Call(engine, [1])
+
+
+def test_close_ends_what_a_hanging_step_holds(make_engine, monkeypatch):
+    monkeypatch.setattr(native, "CLOSE_TIMEOUT_S", 0.1)
+    engine = make_engine()
+    entered, released = threading.Event(), threading.Event()
+    run = engine._runner.run
+
+    def hanging(chunks):
+        entered.set()
+        released.wait(30)
+        return run(chunks)
+
+    engine._runner.run = hanging
+    call = Call(engine, [1])
+    entered.wait(30)
+    engine.close()
+    assert isinstance(call.end().error, EngineUnavailable)
+    released.set()
+    engine._thread.join(30)
+    assert call.events.empty(), "nothing may follow the terminal event"
+
+
+def test_stop_strings_without_a_watcher_are_refused(engine):
+    with pytest.raises(InvalidRequest) as refused:
+        Call(engine, [1], stop=["x"])
+    assert refused.value.param == "stop"
 
 
 def test_submit_and_cancel_from_many_threads(engine):
@@ -288,6 +388,9 @@ def edit_config(**changes):
         (lambda d: (d / "model.safetensors").unlink(), "holds neither"),
         (lambda d: (d / "model.safetensors").write_bytes(b"junk"), "cannot be read"),
         (edit_config(num_hidden_layers=5, layer_types=None), "no tensor"),
+        (edit_config(num_hidden_layers=5), "contradicts itself"),
+        (edit_config(num_experts_per_tok=99), "contradicts itself"),
+        (edit_config(rope_scaling="yes", rope_parameters=None), "wrong form"),
     ],
 )
 def test_a_broken_checkpoint_gives_one_readable_error(checkpoint, tmp_path, change, words):
@@ -300,3 +403,32 @@ def test_a_broken_checkpoint_gives_one_readable_error(checkpoint, tmp_path, chan
 def test_settings_that_cannot_be_served_are_refused(checkpoint, settings):
     with pytest.raises(ConfigurationError):
         NativeEngine.from_settings(EngineSettings(**{**SETTINGS, **settings}), checkpoint("fp32"))
+
+
+# ------------------------------------------------------------------------------------------------ dtype
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")]
+)
+def test_dtype_follows_the_compute_capability(checkpoint, monkeypatch, capability, dtype):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    config = ModelConfig.from_checkpoint(checkpoint("bf16"))
+    assert runner._dtype(EngineSettings(), config, torch.device("cuda")) == getattr(torch, dtype)
+    assert runner._dtype(EngineSettings(dtype="float32"), config, torch.device("cuda")) == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("fp32", "float32"), ("bf16", "bfloat16"), ("mxfp4", "bfloat16")]
+)
+def test_dtype_on_a_cpu_is_the_checkpoints(checkpoint, name, dtype):
+    config = ModelConfig.from_checkpoint(checkpoint(name))
+    assert runner._dtype(EngineSettings(), config, torch.device("cpu")) == getattr(torch, dtype)
+
+
+def test_float16_answers_like_float32(make_engine, engine):
+    half = make_engine("fp32", dtype="float16")
+    prompt = list(range(40))
+    assert half.load().dtype == "float16"
+    assert greedy(half, prompt, 4) == greedy(engine, prompt, 4)
+    half.close()

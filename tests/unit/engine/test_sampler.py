@@ -120,3 +120,23 @@ def test_uniform_is_a_function_of_seed_and_position():
     one.observe(0)
     assert one.uniform() != other.uniform()
     assert 0 <= one.uniform() < 1
+
+
+def test_a_row_without_numbers_gives_no_token():
+    logits = torch.tensor([[0.0, float("nan")], [0.0, float("inf")], [0.0, 1.0]])
+    for options in ({"temperature": 0}, {"temperature": 1}, {"temperature": 1, "top_p": 0.5}):
+        assert sample(logits.clone(), [row(2, **options) for _ in range(3)])[:2] == [None, None]
+        assert sample(logits.clone(), [row(2, **options) for _ in range(3)])[2] is not None
+
+
+def test_a_tiny_temperature_is_greedy():
+    logits = torch.tensor([[1.0, 5.0, 4.999]])
+    assert sample(logits, [row(3, temperature=1e-39)]) == [1]
+
+
+def test_seeded_draws_and_penalties_survive_a_preemption():
+    """A row keeps its state while its sequence is recomputed."""
+    one = row(50, seed=3, frequency_penalty=1.0, temperature=1.0)
+    logits = torch.zeros(1, 50)
+    first = sample(logits.clone(), [one])[0]
+    assert sample(logits.clone(), [one])[0] == first, "nothing observed yet: the same draw"

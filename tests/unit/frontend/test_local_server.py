@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -44,7 +47,8 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
 def test_finds_the_server_and_ends_it(pair: Pair) -> None:
     server = LocalServer.of(pair.load)
     assert server is not None
-    assert server.pid == pair.server.pid
+    assert server.server.pid == pair.server.pid
+    assert server.stub.pid == pair.load.pid
     assert server.end()
     assert pair.server.wait(10) == -9
     assert not server.end()
@@ -64,8 +68,23 @@ def test_other_programs_are_left_alone(pair: Pair) -> None:
 def test_another_process_with_the_pid_is_left_alone(pair: Pair) -> None:
     server = LocalServer.of(pair.load)
     assert server is not None
-    assert not LocalServer(server.pid, server.started_ticks - 1).end()
+    before = dataclasses.replace(server.server, started_ticks=server.server.started_ticks - 1)
+    assert not dataclasses.replace(server, server=before).end()
     assert pair.server.poll() is None
+
+
+def test_a_dead_stub_is_known_as_dead_before_its_parent_has_noticed(pair: Pair) -> None:
+    server = LocalServer.of(pair.load)
+    assert server is not None
+    assert server.stub.lives()
+    os.kill(pair.load.pid, signal.SIGSTOP)
+    assert server.stub.lives()
+    os.kill(pair.server.pid, signal.SIGSTOP)  # so that it stays a zombie
+    os.kill(pair.load.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while server.stub.lives():
+        assert time.monotonic() < deadline
+    os.kill(pair.server.pid, signal.SIGCONT)
 
 
 def test_a_pid_that_is_gone() -> None:

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from gpt_oss_triton.kernels.attention import attend_from_lse, attend_reference
+from gpt_oss_triton.kernels import attention
+from gpt_oss_triton.kernels.attention import attend_from_lse, attend_in_slices, attend_reference
 from gpt_oss_triton.kernels.layers import clamped_swiglu, rms_norm, rotate
 from gpt_oss_triton.kernels.moe import ExpertWeights, _looped, _padded, mixture
 
@@ -32,6 +33,15 @@ def test_a_sink_takes_weight_and_gives_nothing():
     v = torch.ones(1, 1, 1, 4)
     mask, sink = torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
     torch.testing.assert_close(attend_reference(q, k, v, mask, sink, 1.0), torch.full((1, 1, 1, 4), 0.5))
+
+
+def test_slices_of_queries_change_nothing(monkeypatch):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 2, 12, 8), torch.randn(2, 2, 9, 8), torch.randn(2, 2, 9, 8)
+    mask, sinks = torch.randn(2, 1, 12, 9), torch.randn(1, 2, 12, 1)
+    whole = attend_reference(q, k, v, mask, sinks, 0.3)
+    monkeypatch.setattr(attention, "MAX_LOGITS", 5 * 2 * 2 * 9)
+    torch.testing.assert_close(attend_in_slices(q, k, v, mask, sinks, 0.3), whole)
 
 
 def experts(count, hidden, inner):
@@ -95,4 +105,6 @@ def test_rotation_keeps_length_and_depends_on_distance_only():
 
 def test_rms_norm_is_computed_in_float32():
     x = torch.full((1, 4), 300.0, dtype=torch.float16)
-    torch.testing.assert_close(rms_norm(x, torch.ones(4), 1e-5), torch.ones(1, 4, dtype=torch.float16))
+    torch.testing.assert_close(
+        rms_norm(x, torch.ones(4, dtype=torch.float16), 1e-5), torch.ones(1, 4, dtype=torch.float16)
+    )

@@ -11,8 +11,8 @@ import pytest
 from gpt_oss_triton.config import field_names
 from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.launch import demo
-from gpt_oss_triton.launch.cores import available_cores
 from gpt_oss_triton.launch.plan import Plan, make_plan
+from gpt_oss_triton.machine import available_cores
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt_oss_triton.launch.cores import available_cores
+from gpt_oss_triton.machine import available_cores
 
 
 @pytest.mark.parametrize(
