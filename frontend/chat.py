@@ -40,7 +40,13 @@ async def chat_completions(request: Request) -> Response:
         await generation.accepted()  # until here every failure has a status of its own
 
         text = AnswerText(chat.options.stop)
-        parts = _noted(fold(generation, text, include_reasoning=chat.include_reasoning), notes)
+        parts = fold(
+            generation,
+            text,
+            include_reasoning=chat.include_reasoning,
+            return_token_ids=chat.return_token_ids,
+        )
+        parts = _noted(parts, notes)
         reply = ChatReply(
             completion_id=completion_id,
             created=int(time.time()),

@@ -89,6 +89,7 @@ FIELDS: dict[str, Field] = {
     "stop_token_ids": _honoured("beside the model's own end tokens"),
     "ignore_eos": _honoured("go on to the token limit; for benchmarks"),
     "include_reasoning": _honoured("false drops the reasoning text; it is still computed and counted"),
+    "return_token_ids": _honoured("the answer's token ids, as `token_ids` of the choice that ends it"),
     "chat_template_kwargs": _refused(_Object, "the prompt is harmony, not a template", {}),
 }
 

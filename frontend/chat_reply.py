@@ -55,7 +55,7 @@ class ChatReply:
         tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._opening = b"data: " + opening
         self._going_on = b'},"logprobs":null,"finish_reason":null}]' + tail
-        self._ending = b'},"logprobs":null,"finish_reason":"%b"}]' + tail
+        self._ending = b'},"logprobs":null,"finish_reason":"%b"%b}]' + tail
 
     def role(self) -> bytes:
         """The first chunk."""
@@ -66,7 +66,8 @@ class ChatReply:
         return self._opening + key + _encode(delta.text) + self._going_on
 
     def end(self, ending: Ending) -> bytes:
-        return self._opening + self._ending % ending.finish_reason.encode()
+        token_ids = b"" if ending.token_ids is None else b',"token_ids":' + _encode(ending.token_ids)
+        return self._opening + self._ending % (ending.finish_reason.encode(), token_ids)
 
     def usage(self, ending: Ending) -> bytes:
         """The chunk after the end, for those who asked for it."""
@@ -86,6 +87,8 @@ class ChatReply:
             "logprobs": None,
             "finish_reason": ending.finish_reason,
         }
+        if ending.token_ids is not None:
+            choice["token_ids"] = ending.token_ids
         head = {**self._head, "object": "chat.completion"}
         return _encode({**head, "choices": [choice], "usage": _usage(ending.usage)})
 

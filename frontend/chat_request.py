@@ -118,6 +118,7 @@ class ChatRequest(Struct):
     stop_token_ids: list[int] = []
     ignore_eos: bool = False
     include_reasoning: bool = True
+    return_token_ids: bool = False
 
 
 class Chat(Struct, frozen=True):
@@ -129,6 +130,7 @@ class Chat(Struct, frozen=True):
     stream: bool
     include_usage: bool
     include_reasoning: bool
+    return_token_ids: bool
 
 
 def read_chat(body: bytes) -> Chat:
@@ -154,6 +156,7 @@ def read_chat(body: bytes) -> Chat:
         stream=request.stream,
         include_usage=bool(request.stream_options and request.stream_options.include_usage),
         include_reasoning=request.include_reasoning,
+        return_token_ids=request.return_token_ids,
     )
 
 

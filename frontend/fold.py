@@ -28,19 +28,31 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
+    """Attributes:
+    token_ids: the whole answer's, control tokens included; None where nobody asked.
+    """
+
     finish_reason: Literal["stop", "length"]
     usage: Usage
+    token_ids: list[int] | None = None
 
 
 async def fold(
-    answers: AsyncIterable[Answer], text: AnswerText, *, include_reasoning: bool
+    answers: AsyncIterable[Answer],
+    text: AnswerText,
+    *,
+    include_reasoning: bool,
+    return_token_ids: bool = False,
 ) -> AsyncIterator[AnswerDelta | Ending]:
     """The parts of one answer, in order; the last one is the `Ending`.
 
     Raises:
         ServiceError: from `answers`.
     """
+    token_ids: list[int] = []
     async for answer in answers:
+        if return_token_ids:
+            token_ids += answer.token_ids
         for delta in text.feed(answer.token_ids):
             if include_reasoning or delta.kind != "reasoning":
                 yield delta
@@ -48,14 +60,14 @@ async def fold(
             for delta in text.finish():
                 if include_reasoning or delta.kind != "reasoning":
                     yield delta
-            yield _ending(answer.event, text.reasoning_tokens)
+            yield _ending(answer.event, text.reasoning_tokens, token_ids if return_token_ids else None)
 
 
-def _ending(finished: Finished, reasoning_tokens: int) -> Ending:
+def _ending(finished: Finished, reasoning_tokens: int, token_ids: list[int] | None) -> Ending:
     usage = Usage(
         finished.prompt_tokens, finished.completion_tokens, finished.cached_tokens, reasoning_tokens
     )
-    return Ending("length" if finished.finish_reason == "length" else "stop", usage)
+    return Ending("length" if finished.finish_reason == "length" else "stop", usage, token_ids)
 
 
 @dataclass(slots=True)

@@ -104,9 +104,9 @@ class _Life:
                 self._say(f"{self.service.name} is back ({time.monotonic() - self.started:.1f} s)")
 
     def _bury(self) -> None:
-        wait_s = self._backoff.after(time.monotonic() - self.started)
+        wait_s = self._backoff.after(time.monotonic() - self.started, served=self.was_ready)
         if wait_s is None:
-            raise _gave_up(self.service, f"{self.service.ended()}, {self._backoff.deaths} times in a row")
+            raise _gave_up(self.service, f"{self.service.ended()}, {self._backoff.failures} times in a row")
         self._say(f"{self.service.name} {self.service.ended()}; starting it again in {wait_s:.1f} s")
         self._start_at = time.monotonic() + wait_s
 

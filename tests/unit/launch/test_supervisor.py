@@ -94,7 +94,7 @@ def test_a_stop_ends_in_reverse_order(signals: Signals) -> None:
 
 
 def test_what_dies_is_started_again(signals: Signals, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Backoff, "after", lambda self, life_s: 0.0)
+    monkeypatch.setattr(Backoff, "after", lambda self, life_s, served: 0.0)
     said: list[str] = []
 
     def die_twice(program: Program) -> None:
@@ -131,8 +131,8 @@ def test_what_keeps_dying_is_given_up_with_its_log(signals: Signals, monkeypatch
     waits: list[float | None] = []
     original = Backoff.after
 
-    def impatient(self: Backoff, life_s: float) -> float | None:
-        waits.append(original(self, life_s))
+    def impatient(self: Backoff, life_s: float, *, served: bool) -> float | None:
+        waits.append(original(self, life_s, served=served))
         return None if waits[-1] is None else 0.0
 
     monkeypatch.setattr(Backoff, "after", impatient)
@@ -141,7 +141,7 @@ def test_what_keeps_dying_is_given_up_with_its_log(signals: Signals, monkeypatch
     assert supervisor.start(10)
     with pytest.raises(GaveUp, match=r"(?s)broken .*6 times in a row.*the log of broken"):
         supervisor.watch()
-    assert service.starts == 6
+    assert service.starts == 7, "one life that served, and six that did not"
     assert waits[0] is not None
     assert waits[-1] is None
 
