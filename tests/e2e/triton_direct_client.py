@@ -50,6 +50,7 @@ class Stream:
 
     def __init__(self, url: str, model: str, request_id: str, inputs: list[grpcclient.InferInput]) -> None:
         self._answers: queue.SimpleQueue[tuple[Any, InferenceServerException | None]] = queue.SimpleQueue()
+        self._ended = False
         self._client = grpcclient.InferenceServerClient(url)
         # Not with the header `triton_grpc_error`: a few refusals at the same time crash Triton 2.51 with it.
         self._client.start_stream(lambda result, error: self._answers.put((result, error)))
@@ -80,20 +81,23 @@ class Stream:
         """
         result, error = self._answers.get(timeout=DEADLINE_S)
         if error is not None:
+            self._ended = True
             raise TritonRefused(error)
         event = result.as_numpy(wire.EVENT.name)[0]
+        self._ended = result.get_response().parameters["triton_final_response"].bool_param
         return Response(
             text=result.as_numpy(wire.TEXT_OUTPUT.name)[0].decode(),
             token_ids=result.as_numpy(wire.TOKEN_IDS.name).tolist(),
             event=wire.decode(event, wire.Event) if event else None,
             num_input_tokens=int(result.as_numpy(wire.NUM_INPUT_TOKENS.name)[0]),
             num_output_tokens=int(result.as_numpy(wire.NUM_OUTPUT_TOKENS.name)[0]),
-            final=result.get_response().parameters["triton_final_response"].bool_param,
+            final=self._ended,
         )
 
     def disconnect(self) -> None:
-        """Leave as a client that was killed does."""
-        self._client.stop_stream(cancel_requests=True)
+        """Leave as a client that was killed does, if there is something to leave: cancelling a stream that has
+        just ended makes Triton 2.51 count its request for ever, and the model can no longer be unloaded."""
+        self._client.stop_stream(cancel_requests=not self._ended)
         self._client.close()
 
 

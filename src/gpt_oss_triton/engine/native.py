@@ -281,8 +281,8 @@ class NativeEngine:
         try:
             sequence.append(token)
         except Exception:  # the caller's stop_text is foreign code: its request fails, no other
-            log.exception("the search for stop strings failed")
-            self._fail(sequence, InternalError("The search for stop strings failed."))
+            log.exception("a token could not be taken")
+            self._fail(sequence, InternalError("The engine failed on this request."))
             return
         if sequence.output_tokens == 1:
             with self._lock:

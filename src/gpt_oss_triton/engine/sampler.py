@@ -78,6 +78,7 @@ class RowSampling:
         if o.logit_bias:
             logits[self._bias_ids] += self._bias
 
+    @torch.inference_mode(False)  # called within a step, but these are updated outside of it, too
     def _prepare(self) -> None:
         o, device = self.options, self._device
         self._prepared = True

@@ -1,15 +1,16 @@
 """Shared-memory regions of Triton's Python backend, which a killed stub leaves behind.
 
-A region is ours by the prefix that the server was started with, and in use while any live process has it
-open or mapped.
+A region is ours by the prefix that the server was started with.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - POSIX shared memory, not a temporary file
+_STUB_START_S = 2.0  # a server starts a region's stub some milliseconds after making the region
 
 
 def regions(prefix: str) -> list[str]:
@@ -24,39 +25,48 @@ def regions(prefix: str) -> list[str]:
 
 
 def sweep(prefix: str) -> list[str]:
-    """Remove the regions that no live process holds; returns the names of the removed ones.
+    """Remove the regions that no live stub uses; returns the names of the removed ones.
 
-    Safe while a server runs, see `_held_paths`: the list is taken first, so a region that appears
-    meanwhile is not on it.
+    A region serves one stub and its server. When a stub was killed with requests in flight, those never
+    end, so the server never lets go of the region: what counts is the stub. A region that is only just
+    made, for a stub that is still to come, is left alone.
+
+    Safe while a server runs. The list is taken before the processes are looked at, so a region that
+    appears meanwhile is not on it.
     """
     candidates = regions(prefix)
     if not candidates:
         return []
-    held = _held_paths(prefix)
+    by_stubs, by_servers = _held_paths(prefix)
     removed = []
     for name in candidates:
         path = SHARED_MEMORY / name
-        if str(path) not in held:
-            path.unlink(missing_ok=True)
-            removed.append(name)
+        with contextlib.suppress(FileNotFoundError):  # its owner was faster
+            awaits_stub = path in by_servers and time.time() - path.stat().st_ctime < _STUB_START_S
+            if path not in by_stubs and not awaits_stub:
+                path.unlink()
+                removed.append(name)
     return removed
 
 
-def _held_paths(prefix: str) -> set[str]:
-    """Every path under /dev/shm with our prefix that a process of this machine has open or mapped.
+def _held_paths(prefix: str) -> tuple[set[Path], set[Path]]:
+    """Paths under /dev/shm with our prefix that processes have open or mapped: by stubs and others, by
+    tritonservers.
 
     A region is open before it is mapped and may be closed after. Reading a process's descriptors before
     its maps therefore misses it at no moment of its life.
     """
     wanted = str(SHARED_MEMORY / prefix)
-    held: set[str] = set()
+    by_stubs: set[Path] = set()
+    by_servers: set[Path] = set()
     for process in Path("/proc").glob("[0-9]*"):
         # A process may end meanwhile. Another user's cannot be read, and cannot hold what only we may open.
         with contextlib.suppress(OSError):
+            held = by_servers if (process / "comm").read_text() == "tritonserver\n" else by_stubs
             for descriptor in (process / "fd").iterdir():
                 with contextlib.suppress(OSError):
-                    held.add(str(descriptor.readlink()))
+                    held.add(descriptor.readlink())
             for line in (process / "maps").read_text(errors="replace").splitlines():
                 if wanted in line:
-                    held.add(line.split(maxsplit=5)[5])  # address perms offset device inode path
-    return held
+                    held.add(Path(line.split(maxsplit=5)[5]))  # address perms offset device inode path
+    return by_stubs, by_servers

@@ -72,6 +72,21 @@ def test_eos_ends_unless_ignored(engine):
     assert (ignored.end().finish_reason, ignored.tokens) == ("length", [200002] * 3)
 
 
+@pytest.mark.parametrize("penalty", [{"frequency_penalty": 2.0}, {"presence_penalty": 2.0}])
+def test_penalties_keep_a_greedy_answer_from_repeating(engine, penalty):
+    pushed = {7: 40.0, 8: 39.0, 9: 38.5}  # without a penalty the answer is all sevens
+    plain, penalized = Call(engine, [7], logit_bias=pushed), Call(engine, [7], logit_bias=pushed, **penalty)
+    plain.end()
+    assert isinstance(penalized.end(), SequenceFinished)
+    assert len(set(penalized.tokens)) > len(set(plain.tokens))
+
+
+def test_a_strong_repetition_penalty_makes_every_token_new(engine):
+    call = Call(engine, [7], repetition_penalty=10.0, max_tokens=30)
+    call.end()
+    assert len(set(call.tokens) | {7}) == 31
+
+
 def test_a_stop_text_watches_every_token(engine):
     watched = []
 
