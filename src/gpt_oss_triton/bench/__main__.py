@@ -36,6 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     common.add_argument("--output-tokens", type=int, default=64)
     common.add_argument(
+        "--seed", type=int, default=0, help="of the prompts: another one is new to a prefix cache (0)"
+    )
+    common.add_argument(
         "--repeat", type=int, default=3, help="how often each number of streams is measured (3)"
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
@@ -49,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     http.add_argument("--completions", action="store_true", help="use /completions instead of chat")
     args = parser.parse_args(argv)
 
-    workload = Workload(args.prompt_words, args.shared_words, args.output_tokens)
+    workload = Workload(args.prompt_words, args.shared_words, args.output_tokens, seed=args.seed)
     if args.kind == "engine":
         _bench_engine(args, workload)
     else:

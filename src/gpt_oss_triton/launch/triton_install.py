@@ -103,7 +103,7 @@ def _libpython_directory() -> Path:
     """Where the stub finds the shared libpython that it is linked to."""
     library = f"libpython{_PYTHON}.so.1.0"
     directory = sysconfig.get_config_var("LIBDIR")
-    # Debian's python3 has an empty MULTIARCH-less LIBDIR: its libraries are one directory deeper.
+    # Debian's own Python says /usr/lib and keeps its library one directory deeper.
     multiarch = sysconfig.get_config_var("MULTIARCH")
     candidates = [Path(sys.base_prefix) / "lib"]
     if directory:

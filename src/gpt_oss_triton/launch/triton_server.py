@@ -24,7 +24,6 @@ from types import TracebackType
 from typing import Self
 
 from gpt_oss_triton.config import ENV_PREFIX
-from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.launch import bound_exec, shared_memory
 from gpt_oss_triton.launch.server_log import ServerLog
 from gpt_oss_triton.launch.triton_install import TritonInstall, find_install
@@ -116,7 +115,6 @@ class TritonServer:
 
         Raises:
             RuntimeError: it runs already.
-            ConfigurationError: the program cannot be started.
         """
         if self.poll():
             raise RuntimeError("tritonserver is already running")
@@ -127,17 +125,14 @@ class TritonServer:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             self._log.begin()
-            try:
-                self._process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
-                    self._command(backends),
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,  # a Ctrl-C is for the launcher, which drains first
-                )
-            except OSError as error:
-                raise ConfigurationError(f"cannot start {self._install.binary}: {error}") from error
+            self._process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
+                self._command(backends),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C is for the launcher, which drains first
+            )
 
     def wait_ready(self, timeout_s: float, on_progress: Callable[[str], None] | None = None) -> None:
         """Block until every wanted model is loaded. `on_progress` gets one line for each model's step.

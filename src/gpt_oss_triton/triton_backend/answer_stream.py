@@ -6,7 +6,6 @@ responses as the contract allows.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 
@@ -88,9 +87,7 @@ class AnswerStream:
     def abandon(self) -> None:
         """End the stream, with an error if that can still be written. Does nothing after its end."""
         self._end()
-        # Whatever is wrong now, the client or Triton itself has gone: nobody is left to tell.
-        with contextlib.suppress(Exception):
-            self._responder.fail(EngineUnavailable("The engine was stopped."))
+        self._responder.abort(EngineUnavailable("The engine was stopped."))
 
     def _accept(self, event: PromptAccepted) -> None:
         if self._request.streamed:

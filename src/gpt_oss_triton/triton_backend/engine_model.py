@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -46,7 +45,7 @@ class EngineModel:
         try:
             check_tensors()
             settings = load_settings(EngineSettings)
-            self._engine = self.create_engine(settings, find_checkpoint(args, settings))
+            self._engine: Engine = NativeEngine.from_settings(settings, find_checkpoint(args, settings))
         except ConfigurationError as error:
             raise pb_utils.TritonModelException(str(error)) from None
         self._live = LiveRequests()
@@ -55,14 +54,6 @@ class EngineModel:
         self._watches = WatchStreams(self._engine.load, self._ticker)
         self._ticker.add(self._cancel_gone)
 
-    def create_engine(self, settings: EngineSettings, checkpoint: Path) -> Engine:
-        """Load the engine.
-
-        Raises:
-            ConfigurationError: the checkpoint or the settings cannot be served.
-        """
-        return NativeEngine.from_settings(settings, checkpoint)
-
     def execute(self, requests: list[Any]) -> None:
         """Take requests; their responses come later, from other threads."""
         for request in requests:
@@ -70,10 +61,10 @@ class EngineModel:
             try:
                 self._take(request, responder)
             except ServiceError as error:
-                responder.fail(error)
+                responder.abort(error)
             except Exception as error:  # process boundary: a client gets no stack trace
                 log_failure("a request failed", error)
-                responder.fail(InternalError("The engine model failed on this request."))
+                responder.abort(InternalError("The engine model failed on this request."))
 
     def finalize(self) -> None:
         """End every stream and thread. Triton calls it when no request is in flight, unless it was made to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -50,6 +51,12 @@ class Responder:
     def fail(self, error: ServiceError) -> None:
         """The final response: an error."""
         self._send(pb_utils.InferenceResponse(error=triton_error(error)), final=True)
+
+    def abort(self, error: ServiceError) -> None:
+        """End with an error if that is still possible. Does not raise: where it is not, the client or Triton
+        itself has gone, and nobody is left to tell."""
+        with contextlib.suppress(Exception):
+            self.fail(error)
 
     def end(self) -> None:
         """Only the final flag, for a client that has gone. Does nothing after a final response."""
