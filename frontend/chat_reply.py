@@ -15,10 +15,20 @@ from gpt_oss_triton import __version__
 from gpt_oss_triton.harmony.answer import AnswerDelta
 from gpt_oss_triton.wire import Load
 
-_encode = msgspec.json.Encoder().encode
+_to_json = msgspec.json.Encoder().encode
+_LINE_ENDS = [(c.encode(), b"\\u%04x" % ord(c)) for c in ("\x85", "\u2028", "\u2029")]
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
+
+
+def _encode(value: Any) -> bytes:
+    """JSON in what every client takes for one line: some split at Unicode's line ends, too."""
+    data = _to_json(value)
+    if not data.isascii():
+        for character, escaped in _LINE_ENDS:
+            data = data.replace(character, escaped)
+    return data
 
 
 def event(record: dict[str, Any]) -> bytes:

@@ -11,8 +11,14 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+
+
+def bound(program: str | Path, *arguments: str) -> list[str]:
+    """The command of a child that ends with this process."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(program), *arguments]
 
 
 def main(parent: int, program: str, *arguments: str) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from gpt_oss_triton.config import ENV_PREFIX
-from gpt_oss_triton.launch.child import describe_exit, die_with_parent
+from gpt_oss_triton.launch.bound_exec import bound
+from gpt_oss_triton.launch.child import describe_exit
 from gpt_oss_triton.launch.ports import local_address
 
 _MARGIN_S = 10.0  # beyond the drain, for the rest of the shim's way out
@@ -42,7 +43,7 @@ class ShimProcess:
     def start(self) -> None:
         descriptor = self._listener.fileno()
         self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-            [sys.executable, "-m", "frontend", "--fd", str(descriptor)],
+            bound(sys.executable, "-m", "frontend", "--fd", str(descriptor)),
             pass_fds=[descriptor],
             env={
                 **{k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)},
@@ -50,7 +51,6 @@ class ShimProcess:
             },
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C is for the launcher, which drains first
-            preexec_fn=die_with_parent,
         )
 
     def alive(self) -> bool:

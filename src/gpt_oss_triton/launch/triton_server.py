@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,8 @@ from types import TracebackType
 from typing import Self
 
 from gpt_oss_triton.config import ENV_PREFIX
-from gpt_oss_triton.launch import bound_exec, shared_memory
+from gpt_oss_triton.launch import shared_memory
+from gpt_oss_triton.launch.bound_exec import bound
 from gpt_oss_triton.launch.server_log import ServerLog
 from gpt_oss_triton.launch.triton_install import TritonInstall, find_install
 from gpt_oss_triton.wire import CONTROL_KEY_HEADER
@@ -216,8 +216,7 @@ class TritonServer:
         # can reach a loopback port: a browser page, a forwarded request.
         restriction = f"model-repository:{CONTROL_KEY_HEADER}={self.control_key}"
         return [
-            *(sys.executable, "-I", "-S", bound_exec.__file__, str(os.getpid())),
-            str(self._install.binary),
+            *bound(self._install.binary),
             f"--model-repository={settings.model_repository}",
             f"--backend-directory={backends}",
             "--model-control-mode=explicit",

@@ -91,3 +91,20 @@ def test_any_text_survives(text: str) -> None:
 def test_fingerprint_is_stable_for_one_backend() -> None:
     assert fingerprint(LOAD) == fingerprint(LOAD)
     assert fingerprint(LOAD) != fingerprint(None)
+
+
+@pytest.mark.parametrize("text", ["\u2028", "a\x85b", "\u2029 \x0b \x0c \x1c\x1d\x1e \r\n"])
+def test_no_text_breaks_a_line(text: str) -> None:
+    event = reply(include_usage=False).delta(AnswerDelta("content", text))
+    assert len(event.decode().splitlines()) == 2, "the data, and the empty line that ends the event"
+    assert record(event)["choices"][0]["delta"]["content"] == text
+
+
+def test_token_ids_come_with_the_end_for_those_who_ask() -> None:
+    asked = Ending("stop", ENDING.usage, [1, 2])
+    encoder = reply(include_usage=False)
+    assert record(encoder.end(asked))["choices"][0]["token_ids"] == [1, 2]
+    assert "token_ids" not in record(encoder.end(ENDING))["choices"][0]
+    whole = json.loads(encoder.completion(Completion(), asked))
+    assert whole["choices"][0]["token_ids"] == [1, 2]
+    assert "token_ids" not in json.loads(encoder.completion(Completion(), ENDING))["choices"][0]
