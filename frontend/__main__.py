@@ -7,8 +7,6 @@ import logging
 import sys
 from typing import Any
 
-from pydantic import ValidationError
-
 from frontend.server import bind, serve
 from gpt_oss_triton.config import ENV_PREFIX, FrontendSettings
 from gpt_oss_triton.errors import ConfigurationError
@@ -52,19 +50,14 @@ def main(arguments: list[str] | None = None) -> None:
     given: dict[str, Any] = vars(_parser().parse_args(arguments))
     fd = given.pop("fd", None)
     try:
-        settings = FrontendSettings(**given)
+        settings = FrontendSettings.load(**given)
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         serve(settings, bind(settings.host, settings.port, fd))
-    except ValidationError as error:
-        sys.exit(
-            "\n".join(
-                f"{ENV_PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
-            )
-        )
     except ConfigurationError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)  # noqa: T201 - before there is a log
+        sys.exit(2)
 
 
 if __name__ == "__main__":

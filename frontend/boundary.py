@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import traceback
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -31,7 +32,9 @@ def as_service_error(error: Exception) -> ServiceError:
                 return errors.InvalidRequest(str(error.detail))
     if isinstance(error, ClientDisconnect):
         return errors.Cancelled("The client closed the connection.")
-    log.error("unexpected error", exc_info=error)
+    # Kind and place, not the message, which may quote what the caller wrote.
+    place = "".join(traceback.format_tb(error.__traceback__))
+    log.error("unexpected %s\n%s", type(error).__name__, place)
     return errors.InternalError("The server failed to handle the request.")
 
 

@@ -17,7 +17,7 @@ from frontend.event_stream import EventStream
 from frontend.fold import Ending, fold, gather
 from frontend.generation import Generation
 from frontend.service import Service
-from gpt_oss_triton.errors import Cancelled, UnsupportedMediaType
+from gpt_oss_triton.errors import Cancelled, InvalidRequest, UnsupportedMediaType
 from gpt_oss_triton.harmony.answer import AnswerDelta, AnswerText
 
 router = APIRouter()
@@ -37,7 +37,8 @@ async def chat_completions(request: Request) -> Response:
     async with contextlib.AsyncExitStack() as stack:
         generation = await stack.enter_async_context(service.generation(target, completion_id, chat))
         stack.enter_context(_stop_on_disconnect(request, generation))
-        await generation.accepted()  # until here every failure has a status of its own
+        with _params_named_by(chat):
+            await generation.accepted()  # until here every failure has a status of its own
 
         text = AnswerText(chat.options.stop)
         parts = fold(
@@ -58,6 +59,17 @@ async def chat_completions(request: Request) -> Response:
             timeout_s = service.settings.request_timeout_s + _SLOW_READER_GRACE_S
             return EventStream(_events(parts, reply, chat), stack.pop_all(), timeout_s)
         return Response(reply.completion(*await gather(parts)), media_type="application/json")
+
+
+@contextlib.contextmanager
+def _params_named_by(chat: Chat) -> Iterator[None]:
+    """The engine's refusals, with the caller's name of the field at fault."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.param == "max_tokens":
+            error.param = chat.limit_field
+        raise
 
 
 async def _events(

@@ -131,6 +131,7 @@ class Chat(Struct, frozen=True):
     include_usage: bool
     include_reasoning: bool
     return_token_ids: bool
+    limit_field: str  # the name under which the caller gave `max_tokens`
 
 
 def read_chat(body: bytes) -> Chat:
@@ -157,6 +158,7 @@ def read_chat(body: bytes) -> Chat:
         include_usage=bool(request.stream_options and request.stream_options.include_usage),
         include_reasoning=request.include_reasoning,
         return_token_ids=request.return_token_ids,
+        limit_field="max_tokens" if request.max_completion_tokens is None else "max_completion_tokens",
     )
 
 
@@ -202,6 +204,8 @@ def _assistant_message(turn: AssistantTurn, path: str) -> Message:
     reasoning = turn.reasoning if turn.reasoning is not None else turn.reasoning_content
     if turn.reasoning_content not in (None, reasoning):
         raise InvalidRequest("reasoning and reasoning_content differ; give one.", param=f"{path}.reasoning")
+    if turn.content and turn.refusal:
+        raise InvalidRequest("content and refusal exclude each other; give one.", param=f"{path}.refusal")
     text = "" if turn.content is None else _text(turn.content, path)
     return Message("assistant", text or turn.refusal or "", reasoning=reasoning, name=turn.name)
 

@@ -96,6 +96,8 @@ class EngineWatch:
                 log.debug("%s: the watch ended: %s", self.engine, error.message)
             except TimeoutError:
                 log.warning("%s: silent for %.1f s", self.engine, self.silence_s)
+            except Exception:  # the task's boundary: without a watch the engine would be lost for good
+                log.exception("%s: the watch failed", self.engine)
             await self._diagnose()
             await asyncio.sleep(self._settings.watch_interval_s)
 
@@ -129,7 +131,7 @@ class EngineWatch:
                 if not isinstance(error, DeadlineExceeded):
                     await asyncio.sleep(self._settings.watch_interval_s)
             if self.silence_s > self._settings.watch_hung_s:
-                self._lose("it hangs")
+                self._lose("it hangs", gone=False)
                 if self._server is not None and self._settings.recover:
                     return await self._recover()
                 log.error("%s hangs and cannot be restarted from here: restart Triton", self.engine)
@@ -145,8 +147,9 @@ class EngineWatch:
         self.load = load
         self._seen_at = time.monotonic()
 
-    def _lose(self, problem: str) -> None:
-        """The engine's life is over, and with it that of every request in it."""
+    def _lose(self, problem: str, *, gone: bool = True) -> None:
+        """The engine's life is over, and with it that of every request in it; unless it is not `gone` and may
+        come back to itself, so that its requests have to be withdrawn."""
         if self.load is not None:
             log.error("%s is lost: %s; %d requests fail", self.engine, problem, len(self._generations))
         self.load = None
@@ -154,7 +157,7 @@ class EngineWatch:
         error = EngineUnavailable(
             "The engine stopped while the request ran; send it again.", retry_after_s=_RETRY_AFTER_S
         )
-        self.stop_all(error, engine_lost=True)
+        self.stop_all(error, engine_lost=gone)
 
     def stop_all(self, error: ServiceError, *, engine_lost: bool = False) -> None:
         """Fail every request in flight with `error`."""
@@ -168,14 +171,19 @@ class EngineWatch:
         backoff_s = _RESTART_BACKOFF_S[0]
         ended = self._settings.recover and self._server is not None and self._server.end()
         restart_at = time.monotonic() + (backoff_s if ended else 0.0)
+        slow_since: float | None = None
         while True:
             if await self._triton.server_live():  # before the probe: what it finds is then about the engine
                 try:
                     self._report(await self._triton.ping(self.engine, _PROBE_TIMEOUT_S))
                     return
+                except DeadlineExceeded:  # slow is not dead
+                    slow_since = slow_since or time.monotonic()
                 except ServiceError as error:
                     log.debug("%s: %s", self.engine, error.message)
-                if self._settings.recover and time.monotonic() >= restart_at:
+                    slow_since = None
+                slow = slow_since is not None and time.monotonic() - slow_since < self._settings.watch_hung_s
+                if self._settings.recover and not slow and time.monotonic() >= restart_at:
                     await self._restore()
                     restart_at = time.monotonic() + backoff_s
                     backoff_s = min(2 * backoff_s, _RESTART_BACKOFF_S[1])

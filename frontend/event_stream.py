@@ -42,8 +42,8 @@ class EventStream(Response):
             try:
                 async with asyncio.timeout(self._timeout_s), contextlib.aclosing(self._events):
                     await self._send(scope, send)
-            except TimeoutError:
-                raise DeadlineExceeded("The client read too slowly.") from None
+            except TimeoutError:  # no error event: the client would not read that either
+                scope["state"]["log"]["error"] = DeadlineExceeded.code
 
     async def _send(self, scope: Scope, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

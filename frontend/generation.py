@@ -1,7 +1,7 @@
 """One request on its way through Triton, from open to its end, however it ends.
 
 Whatever ends it early (the client's disconnect, a deadline, the drain, a dead engine, a failure here)
-comes through `stop`, which fails the reader at once and makes sure that the engine forgets the request.
+comes through `stop`, which makes sure that the engine forgets the request and then fails the reader.
 It knows nothing of HTTP and nothing of text.
 """
 
@@ -15,7 +15,15 @@ from typing import Protocol, Self
 
 from frontend.background import BackgroundTasks
 from frontend.triton import Answer, Triton
-from gpt_oss_triton.errors import Cancelled, DeadlineExceeded, EngineUnavailable, InternalError, ServiceError
+from gpt_oss_triton.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    EngineUnavailable,
+    InternalError,
+    InvalidRequest,
+    Overloaded,
+    ServiceError,
+)
 from gpt_oss_triton.wire import Accepted, Finished, GenerationOptions, PromptRequest
 
 log = logging.getLogger(__name__)
@@ -140,7 +148,9 @@ class Generation:
         except ServiceError as error:
             if self._stopped is not None:
                 raise self._stopped from None
-            if isinstance(error, EngineUnavailable):  # perhaps only the connection broke: it may still run
+            if not isinstance(
+                error, InvalidRequest | Overloaded
+            ):  # no verdict of the engine's: it may still run
                 self.stop(error)
             self._over = True
             raise

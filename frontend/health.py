@@ -36,16 +36,17 @@ async def health(request: Request) -> dict[str, Any]:
         "status": "ready" if not service.problems() else "not ready",
         "version": __version__,
         "draining": service.draining,
-        "engines": {engine.engine: _engine(engine) for engine in service.engines},
+        "engines": {engine.engine: _engine(engine, request.state.authorized) for engine in service.engines},
     }
 
 
-def _engine(engine: EngineWatch) -> dict[str, Any]:
-    return {
+def _engine(engine: EngineWatch, in_detail: bool) -> dict[str, Any]:
+    """How one engine is; only those who may ask it anything are told what runs in it, and how much."""
+    state = {
         "model": engine.ensemble,
         "ready": engine.problem is None,
         "problem": engine.problem,
         "in_flight": engine.in_flight,
         "silence_s": round(engine.silence_s, 3),
-        "load": msgspec.to_builtins(engine.load),
     }
+    return {**state, "load": msgspec.to_builtins(engine.load)} if in_detail else state

@@ -15,6 +15,7 @@ import msgspec
 from gpt_oss_triton.errors import InvalidRequest
 
 _decoder = msgspec.json.Decoder()
+MAX_EXPLAINED_BYTES = 1 << 20
 _TOO_DEEP = "The JSON is nested too deeply."
 
 
@@ -37,6 +38,10 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def _explain(body: bytes) -> InvalidRequest:
+    if len(body) > MAX_EXPLAINED_BYTES:  # a second reading would hold up everybody else's requests
+        return InvalidRequest(
+            "The body is not valid JSON: broken, nested too deeply, or with a number or text no JSON has."
+        )
     try:
         return _find_fault(json.loads(body.decode()), "") or InvalidRequest("The body is not valid JSON.")
     except RecursionError:
@@ -71,4 +76,8 @@ def _find_fault(value: Any, path: str) -> InvalidRequest | None:
 
 
 def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

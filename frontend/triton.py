@@ -217,11 +217,15 @@ def _add_bool(request: Any, spec: wire.TensorSpec, value: bool) -> None:
 def _parse(response: Any) -> Answer:
     token_ids: list[int] = []
     event: wire.Event | None = None
-    for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True):
-        if tensor.name == wire.TOKEN_IDS.name:
-            token_ids = memoryview(raw).cast("i").tolist()
-        elif tensor.name == wire.EVENT.name and len(raw) > 4:  # four bytes of length, then the JSON
-            event = _events.decode(raw[4:])
+    try:
+        for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True):
+            if tensor.name == wire.TOKEN_IDS.name:
+                token_ids = memoryview(raw).cast("i").tolist()
+            elif tensor.name == wire.EVENT.name and len(raw) > 4:  # four bytes of length, then the JSON
+                event = _events.decode(raw[4:])
+    except (ValueError, TypeError) as error:  # msgspec.DecodeError is a ValueError
+        log.error("an answer that is not in wire.py's form, of another version perhaps: %s", error)
+        raise errors.InternalError("The inference server's answer cannot be read.") from None
     return Answer(token_ids, event)
 
 

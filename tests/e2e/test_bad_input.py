@@ -118,8 +118,16 @@ def test_a_prompt_longer_than_the_context(http: httpx.Client, client: DirectClie
     response = http.post(PATH, json=chat(messages=[{"role": "user", "content": words}], stream=stream))
     assert response.status_code == 400
     error = check_envelope(response)
-    assert error["code"] == "context_length_exceeded"
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
     assert str(client.load().max_context) in error["message"]
+
+
+@pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
+def test_an_answer_longer_than_the_context(http: httpx.Client, client: DirectClient, limit: str) -> None:
+    response = http.post(PATH, json=chat(**{limit: client.load().max_context}))
+    assert response.status_code == 400
+    error = check_envelope(response)
+    assert (error["code"], error["param"]) == ("context_length_exceeded", limit), "named as it was asked for"
 
 
 def test_33_mib(http: httpx.Client) -> None:

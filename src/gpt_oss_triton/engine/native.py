@@ -110,6 +110,7 @@ class NativeEngine:
         # Before the engine can know of it, so that this is surely the first event.
         deliver(PromptAccepted(sequence.prompt_tokens, cached * self._runner.block_size))
         with self._wake:
+            sequence.submitted = True
             self._inbox.append(sequence)
             self._wake.notify()
 
@@ -168,7 +169,7 @@ class NativeEngine:
         if self._broken or self._closing:
             raise EngineUnavailable(self._broken or "The engine is shutting down.", retry_after_s=5)
         if request_id in self._live:
-            raise InvalidRequest(f"A request with id {request_id!r} is already running.", param="id")
+            raise InvalidRequest(f"A request with id {request_id!r} is already running.", param="request_id")
         most = self._settings.max_sequences + self._settings.max_waiting
         if len(self._live) >= most:
             raise Overloaded(
@@ -216,7 +217,7 @@ class NativeEngine:
 
     def _wait_for_work(self) -> bool:
         with self._wake:
-            self._wake.wait_for(lambda: self._live or self._closing)
+            self._wake.wait_for(lambda: self._closing or any(s.submitted for s in self._live.values()))
             return bool(self._live) and self._broken is None
 
     def _admit_and_cancel(self) -> None:
@@ -225,7 +226,9 @@ class NativeEngine:
             for sequence in filter(self._is_live, self._inbox):
                 self._scheduler.add(sequence)
             self._inbox.clear()
-            cancelled, self._cancelled = self._cancelled, []
+            # One whose submission is not finished is cancelled when it is: its first event comes from there.
+            cancelled = [sequence for sequence in self._cancelled if sequence.submitted]
+            self._cancelled = [sequence for sequence in self._cancelled if not sequence.submitted]
         for sequence in cancelled:
             if sequence.finish_reason is None:
                 sequence.finish_reason = "cancelled"

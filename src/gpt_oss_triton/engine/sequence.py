@@ -42,6 +42,7 @@ class Sequence:
         self.cached_tokens = 0  # of the prompt, when it first ran
         self.blocks: list[int] = []
         self.names: list[BlockHash] = []
+        self.submitted = False  # the engine's thread may work on it
         self.preemptions = 0
         self.finish_reason: FinishReason | None = None
         self.stop: str | int | None = None

@@ -61,7 +61,10 @@ class TritonService:
         return self._log.progress()
 
     def ended(self) -> str:
-        return f"{describe_exit(self._server.returncode)}: {self._log.cause()}"
+        code = self._server.returncode
+        how = describe_exit(code)
+        # One that a signal ended had no time to log why.
+        return how if code is not None and code < 0 else f"{how}: {self._log.cause()}"
 
     def log_tail(self) -> list[str]:
         return self._server.log_tail()

@@ -86,7 +86,8 @@ class AnswerStream:
 
     def abandon(self) -> None:
         """End the stream, with an error if that can still be written. Does nothing after its end."""
-        self._end()
+        if not self._ended:
+            self._end()
         self._responder.abort(EngineUnavailable("The engine was stopped."))
 
     def _accept(self, event: PromptAccepted) -> None:

@@ -6,6 +6,7 @@ sender writes answers, the ticker pushes load reports and looks for clients that
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,11 +20,11 @@ from gpt_oss_triton.engine.protocol import Engine, EngineRequest
 from gpt_oss_triton.errors import ConfigurationError, InternalError, InvalidRequest, ServiceError
 from gpt_oss_triton.harmony.answer import AnswerText
 from gpt_oss_triton.triton_backend.answer_stream import AnswerStream
+from gpt_oss_triton.triton_backend.checkpoint_place import find_checkpoint
 from gpt_oss_triton.triton_backend.failure_log import log_failure
 from gpt_oss_triton.triton_backend.generation_request import read_generation_request
 from gpt_oss_triton.triton_backend.inputs import Inputs
 from gpt_oss_triton.triton_backend.live_requests import LiveRequests
-from gpt_oss_triton.triton_backend.load_settings import find_checkpoint, load_settings
 from gpt_oss_triton.triton_backend.responder import Responder
 from gpt_oss_triton.triton_backend.self_check import check_tensors
 from gpt_oss_triton.triton_backend.sender import Sender
@@ -31,6 +32,9 @@ from gpt_oss_triton.triton_backend.ticker import Ticker
 from gpt_oss_triton.triton_backend.watch_streams import WatchStreams
 from gpt_oss_triton.wire import Cancel, CancelResult, Control, Ping, Watch
 
+# torch lets go of the interpreter in every operation; the engine's thread must not wait the default 5 ms each
+# time to get it back from a thread that writes answers.
+_SWITCH_INTERVAL_S = 0.0002
 _GONE_POLL_S = 0.5  # how often clients that may have gone are looked for
 _JOIN_S = 5.0  # for each thread at unload
 
@@ -44,10 +48,11 @@ class EngineModel:
         """
         try:
             check_tensors()
-            settings = load_settings(EngineSettings)
+            settings = EngineSettings.load()
             self._engine: Engine = NativeEngine.from_settings(settings, find_checkpoint(args, settings))
         except ConfigurationError as error:
             raise pb_utils.TritonModelException(str(error)) from None
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._live = LiveRequests()
         self._sender = Sender()
         self._ticker = Ticker()
@@ -125,8 +130,11 @@ class EngineModel:
     def _cancel_gone(self) -> float:
         """Cancel what no client waits for any more."""
         for stream in self._live.all():
-            if stream.is_cancelled():
-                self._engine.cancel(stream.request_id)
+            try:
+                if stream.is_cancelled():
+                    self._engine.cancel(stream.request_id)
+            except Exception as error:  # of one stream: the others' clients are still to be watched
+                log_failure("a cancellation could not be polled", error)
         return _GONE_POLL_S
 
 

@@ -18,7 +18,6 @@ from gpt_oss_triton.harmony.prompt import normalize_prompt
 from gpt_oss_triton.harmony.rendered_cache import RenderedPromptCache
 from gpt_oss_triton.triton_backend.failure_log import log_failure
 from gpt_oss_triton.triton_backend.inputs import Inputs
-from gpt_oss_triton.triton_backend.load_settings import load_settings
 from gpt_oss_triton.triton_backend.responder import triton_error
 from gpt_oss_triton.triton_backend.self_check import check_tensors
 from gpt_oss_triton.wire import Message, PromptRequest
@@ -33,7 +32,7 @@ class NormalizerModel:
         """
         try:
             check_tensors()
-            self._settings = load_settings(NormalizerSettings)
+            self._settings = NormalizerSettings.load()
         except ConfigurationError as error:
             raise pb_utils.TritonModelException(str(error)) from None
         self._name = args["model_instance_name"]

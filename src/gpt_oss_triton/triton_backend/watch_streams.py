@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable
@@ -42,7 +43,10 @@ class WatchStreams:
         with self._lock:
             open_streams, self._open = self._open, set()
         for responder in open_streams:
-            responder.end()
+            with contextlib.suppress(
+                Exception
+            ):  # of one that Triton has given up: the others must end as well
+                responder.end()
 
     def _push(self, responder: Responder, sequence: int, interval_s: float) -> float | None:
         ended = True  # whatever keeps a report from being sent ends its stream

@@ -1,37 +1,15 @@
-"""What a model needs to know before it can load: its settings and its checkpoint's place."""
+"""Where an engine model's checkpoint is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
-
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings
 
 from gpt_oss_triton.config import ENV_PREFIX, EngineSettings
 from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.wire import ENGINE_OF
 
-SettingsT = TypeVar("SettingsT", bound=BaseSettings)
-
 _CHECKPOINT_FIELD = {"gpt-oss-20b": "checkpoint_20b", "gpt-oss-120b": "checkpoint_120b"}
-
-
-def load_settings(kind: type[SettingsT]) -> SettingsT:
-    """The settings of this process.
-
-    Raises:
-        ConfigurationError: names each environment variable at fault.
-    """
-    try:
-        return kind()
-    except ValidationError as error:
-        problems = [
-            f"{ENV_PREFIX}{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}, got {problem['input']!r}"
-            for problem in error.errors()
-        ]
-        raise ConfigurationError("; ".join(problems)) from None
 
 
 def find_checkpoint(args: Mapping[str, str], settings: EngineSettings) -> Path:

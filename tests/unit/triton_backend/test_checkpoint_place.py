@@ -10,7 +10,7 @@ import pytest
 from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.triton_backend import self_check
-from gpt_oss_triton.triton_backend.load_settings import find_checkpoint, load_settings
+from gpt_oss_triton.triton_backend.checkpoint_place import find_checkpoint
 
 
 def arguments(repository: Path, model: str = "gpt_oss_20b_engine") -> dict[str, str]:
@@ -55,7 +55,7 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPT_OSS_BLOCK_SIZE", "-1")
     monkeypatch.setenv("GPT_OSS_DTYPE", "int3")
     with pytest.raises(ConfigurationError) as caught:
-        load_settings(EngineSettings)
+        EngineSettings.load()
     assert "GPT_OSS_BLOCK_SIZE" in str(caught.value)
     assert "GPT_OSS_DTYPE" in str(caught.value)
     assert "\n" not in str(caught.value)
