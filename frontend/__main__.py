@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from typing import Any
 
+from frontend.log_output import log_to_stderr
 from frontend.server import bind, serve
 from gpt_oss_triton.config import ENV_PREFIX, FrontendSettings
 from gpt_oss_triton.errors import ConfigurationError
@@ -51,9 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     fd = given.pop("fd", None)
     try:
         settings = FrontendSettings.load(**given)
-        logging.basicConfig(
-            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
+        log_to_stderr(settings.log_level)
         serve(settings, bind(settings.host, settings.port, fd))
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - before there is a log

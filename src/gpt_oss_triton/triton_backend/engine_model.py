@@ -6,6 +6,7 @@ sender writes answers, the ticker pushes load reports and looks for clients that
 
 from __future__ import annotations
 
+import logging
 import sys
 import uuid
 from collections.abc import Callable, Mapping
@@ -46,6 +47,7 @@ class EngineModel:
         """Raises:
         TritonModelException: it cannot be served as configured; says what to change.
         """
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         try:
             check_tensors()
             settings = EngineSettings.load()
