@@ -7,7 +7,6 @@ sender writes answers, the ticker pushes load reports and looks for clients that
 from __future__ import annotations
 
 import logging
-import sys
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,9 +32,6 @@ from gpt_oss_triton.triton_backend.ticker import Ticker
 from gpt_oss_triton.triton_backend.watch_streams import WatchStreams
 from gpt_oss_triton.wire import Cancel, CancelResult, Control, Ping, Watch
 
-# torch lets go of the interpreter in every operation; the engine's thread must not wait the default 5 ms each
-# time to get it back from a thread that writes answers.
-_SWITCH_INTERVAL_S = 0.0002
 _GONE_POLL_S = 0.5  # how often clients that may have gone are looked for
 _JOIN_S = 5.0  # for each thread at unload
 
@@ -54,7 +50,6 @@ class EngineModel:
             self._engine: Engine = NativeEngine.from_settings(settings, find_checkpoint(args, settings))
         except ConfigurationError as error:
             raise pb_utils.TritonModelException(str(error)) from None
-        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._live = LiveRequests()
         self._sender = Sender()
         self._ticker = Ticker()
