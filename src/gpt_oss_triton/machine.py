@@ -31,7 +31,15 @@ def available_memory(memory: Path = _MEMORY, group: Path = _GROUP) -> int:
     try:
         limit = (group / "memory.max").read_text().strip()
         if limit != "max":
-            free = min(free, int(limit) - int((group / "memory.current").read_text()))
+            free = min(free, int(limit) - int((group / "memory.current").read_text()) + _page_cache(group))
     except (OSError, ValueError):  # no control groups, or of the first version
         pass
     return max(0, free)
+
+
+def _page_cache(group: Path) -> int:
+    """Bytes of files that the group has read, which count as its memory and are given up when it needs some.
+
+    Without them a checkpoint that was just read, or built, would look like memory in use."""
+    pairs = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+    return sum(int(size) for name, size in pairs if name in ("inactive_file", "active_file"))

@@ -103,6 +103,16 @@ class Launcher:
         return httpx.get(f"{self.url}/readyz", timeout=60).status_code
 
 
+def model_processes(tritonserver: psutil.Process) -> list[psutil.Process]:
+    """Its own children alone: a starting stub has short-lived ones, which carry its name until they are another
+    program, and whose end harms nobody."""
+    return [
+        child
+        for child in tritonserver.children()
+        if "stub" in child.name() and child.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
 def eventually(what: Callable[[], object], seconds: float = READY_S) -> None:
     deadline = time.monotonic() + seconds
     while not what():
@@ -251,9 +261,8 @@ def test_a_model_process_that_dies_at_once_ends_the_start(launch: Callable[..., 
     stubs: list[psutil.Process] = []
 
     def found() -> bool:
-        with contextlib.suppress(psutil.Error):
-            children = psutil.Process(server.process.pid).children(recursive=True)
-            stubs[:] = [c for c in children if "stub" in c.name() and c.status() != psutil.STATUS_ZOMBIE]
+        with contextlib.suppress(psutil.Error, StopIteration):
+            stubs[:] = model_processes(server.child("tritonserver"))
         return bool(stubs)
 
     eventually(found)
@@ -262,6 +271,43 @@ def test_a_model_process_that_dies_at_once_ends_the_start(launch: Callable[..., 
     assert server.ended() == 1
     assert "error: tritonserver " in server.told
     assert "The whole log: " in server.told
+
+
+def test_a_model_process_that_dies_in_a_restart_does_not_hang_the_server(
+    launch: Callable[..., Launcher],
+) -> None:
+    server = launch("--port", "0").ready()
+    first = server.child("tritonserver")
+    first.kill()
+    stubs: list[psutil.Process] = []
+
+    def found() -> bool:
+        with contextlib.suppress(psutil.Error, StopIteration):
+            second = server.child("tritonserver")
+            if second.pid != first.pid:
+                stubs[:] = model_processes(second)
+        return bool(stubs)
+
+    eventually(found)
+    for stub in stubs:
+        stub.kill()
+    eventually(lambda: "tritonserver is back" in server.told)
+    assert server.told.count("; starting it again") >= 2
+    eventually(lambda: server.readyz() == 200)
+    assert server.ask()["usage"]["completion_tokens"] == 4
+    assert server.stop() == 0, server.told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_demo_is_built_is_a_clean_end(
+    number: signal.Signals, launch: Callable[..., Launcher], tmp_path: Path
+) -> None:
+    server = launch("--port", "0", XDG_CACHE_HOME=str(tmp_path))
+    eventually(lambda: "building the demo checkpoint" in server.told)
+    server.process.send_signal(number)
+    assert server.ended() == 0, server.told
+    assert "could not be built" not in server.told
+    assert "tritonserver" not in server.told
 
 
 def test_nothing_outlives_a_killed_launcher(launch: Callable[..., Launcher]) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from gpt_oss_triton.errors import ConfigurationError
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # SIGTERM drains; the second one ends a drain; SIGKILL is for what heeds neither.
 _ESCALATION = ((signal.SIGTERM, 5.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
@@ -66,14 +68,23 @@ class Process:
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
-    """While inside, `path` names this process."""
+    """While inside, `path` names this process.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
     me = Process.find(os.getpid())
     if me is None:
         raise RuntimeError("this process is not in /proc")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{me.pid}")
-    unfinished.write_text(json.dumps(asdict(me)))
-    unfinished.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".{me.pid}")
+        unfinished.write_text(json.dumps(asdict(me)))
+        unfinished.replace(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write {path}: {error.strerror}. Set XDG_CACHE_HOME to a writable directory."
+        ) from None
     try:
         yield
     finally:

@@ -65,11 +65,17 @@ class Plan:
         return environment(self.frontend.with_presets("launcher", **presets))
 
 
-def make_plan(arguments: dict[str, Any], checkpoint: Path | None, say: Callable[[str], None]) -> Plan:
+def make_plan(
+    arguments: dict[str, Any],
+    checkpoint: Path | None,
+    say: Callable[[str], None],
+    stopping: Callable[[], bool] = lambda: False,
+) -> Plan:
     """Resolve every layer; `arguments` are fields of any group that the command line has set.
 
     Raises:
         ConfigurationError: the first thing that is wrong, and what to do about it.
+        Stopped: `stopping` became true while the demo checkpoint was built.
     """
     launch = LaunchSettings.load(**arguments)
     engine = EngineSettings.load(**arguments)
@@ -79,14 +85,15 @@ def make_plan(arguments: dict[str, Any], checkpoint: Path | None, say: Callable[
         say(f"warning: {unknown}")
     embedded = "triton_url" not in frontend.origins
     model = launch.model or _model_of(engine, embedded)
-    if embedded:
-        engine = _engine_for(model, engine, checkpoint, say)
-    else:
-        _check_external(frontend, engine, launch, checkpoint)
     model_id = demo.MODEL_ID if model == "demo" else _ENSEMBLE[model]
     frontend = frontend.with_presets(f"model {model}", models={model_id: _ENSEMBLE[model]})
     if "models" in frontend.origins:
         model_id = next(iter(frontend.models), model_id)
+    if embedded:
+        _check_models(frontend, _ENSEMBLE[model])
+        engine = _engine_for(model, engine, checkpoint, say, stopping)
+    else:
+        _check_external(frontend, engine, launch, checkpoint)
     return Plan(launch, engine, normalizer, frontend, _ENSEMBLE[model], model_id, embedded)
 
 
@@ -97,8 +104,22 @@ def _model_of(engine: EngineSettings, embedded: bool) -> str:
     return "120b" if engine.checkpoint_120b else "demo"
 
 
+def _check_models(frontend: FrontendSettings, loaded: str) -> None:
+    """The shim would wait for ever for a model that this Triton does not load."""
+    for model_id, ensemble in frontend.models.items():
+        if ensemble != loaded:
+            raise ConfigurationError(
+                f"models ({_origin(frontend, 'models')}) maps {model_id!r} to {ensemble!r}, but the tritonserver "
+                f"started here loads only {loaded!r}: choose that model with --model, or change models."
+            )
+
+
 def _engine_for(
-    model: str, engine: EngineSettings, checkpoint: Path | None, say: Callable[[str], None]
+    model: str,
+    engine: EngineSettings,
+    checkpoint: Path | None,
+    say: Callable[[str], None],
+    stopping: Callable[[], bool],
 ) -> EngineSettings:
     if engine.gpu_mode not in ("auto", "single"):
         raise ConfigurationError(
@@ -110,7 +131,7 @@ def _engine_for(
         if checkpoint is not None:
             raise ConfigurationError("--checkpoint needs --model 20b or --model 120b beside it.")
         say("demo model: its weights are random, so its words are noise")
-        path = demo.demo_checkpoint(cache_directory(), say)
+        path = demo.demo_checkpoint(cache_directory(), say, stopping)
         engine = engine.with_presets("model demo", **demo.ENGINE_PRESETS)
         field, origin = "checkpoint_20b", "model demo"
     else:
@@ -129,11 +150,14 @@ def _find_checkpoint(model: str, engine: EngineSettings, checkpoint: Path | None
         path, origin = set_path, _origin(engine, field)
     else:
         path, origin = ROOT / "checkpoints" / f"gpt-oss-{model}", DEFAULT
-    path = path.expanduser().absolute()
+    try:
+        path = path.expanduser().absolute()
+    except RuntimeError as error:  # `~name` of nobody
+        raise ConfigurationError(f"checkpoint ({origin}) is {str(path)!r}: {error}") from None
     if not (path / "config.json").is_file():
         raise ConfigurationError(
             f"there is no checkpoint of gpt-oss-{model} at {path} ({origin}): it has no config.json. Download it with "
-            f"`hf download openai/gpt-oss-{model} --local-dir {ROOT / 'checkpoints' / f'gpt-oss-{model}'}`, "
+            f"`.venv/bin/hf download openai/gpt-oss-{model} --local-dir {ROOT / 'checkpoints' / f'gpt-oss-{model}'}`, "
             f"or say where it is with --checkpoint DIR or {ENV_PREFIX}{field.upper()}."
         )
     return path, origin

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 
 from gpt_oss_triton.errors import ConfigurationError
 
 BACKLOG = 2048
 _AUTO_TRIES = 100
+_RETRY_S = 0.05
 
 
 class PortTaken(ConfigurationError):
     """Another process listens there."""
 
 
-def listen(host: str, port: int, *, auto: bool = False) -> socket.socket:
-    """A listening TCP socket; with `auto`, at the first free port from `port` on.
+def listen(host: str, port: int, *, auto: bool = False, patience_s: float = 0.0) -> socket.socket:
+    """A listening TCP socket; with `auto`, at the first free port from `port` on. `patience_s` is for `port`
+    itself to become free.
 
     Raises:
         PortTaken: the port, or with `auto` every one of the hundred tried, is in use.
@@ -29,7 +32,9 @@ def listen(host: str, port: int, *, auto: bool = False) -> socket.socket:
     last = min(port + _AUTO_TRIES, 65536) if auto else port + 1
     for candidate in range(port, last):
         try:
-            return _bind(host, candidate)
+            return _bind_within(patience_s if candidate == port else 0.0, host, candidate)
+        except UnicodeError:  # of the host's encoding for DNS, as with an empty part between two dots
+            raise ConfigurationError(f"cannot listen on {host}: it is no host name.") from None
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise ConfigurationError(
@@ -53,6 +58,17 @@ def local_address(listener: socket.socket) -> tuple[str, int]:
 def local_url(listener: socket.socket) -> str:
     host, port = local_address(listener)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _bind_within(patience_s: float, host: str, port: int) -> socket.socket:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return _bind(host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
+                raise
+        time.sleep(_RETRY_S)
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shlex
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import get_args
+from typing import TextIO, get_args
 
 from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.launch import pidfile, ports
@@ -19,13 +20,14 @@ from gpt_oss_triton.launch.places import cache_directory, model_repository
 from gpt_oss_triton.launch.plan import Plan, make_plan
 from gpt_oss_triton.launch.service import Service
 from gpt_oss_triton.launch.shim_process import ShimProcess
-from gpt_oss_triton.launch.signals import Signals
+from gpt_oss_triton.launch.signals import Signals, Stopped
 from gpt_oss_triton.launch.supervisor import GaveUp, Supervisor
 from gpt_oss_triton.launch.triton_server import TritonServer, TritonServerSettings
 from gpt_oss_triton.launch.triton_service import TritonService, sweep_orphans
 from gpt_oss_triton.profiles import ProfileName
 
 _READY_TIMEOUT_S = 900.0  # 120b from a slow disk takes minutes
+_FREED_PORT_S = 2.0  # the shim of a server that was killed holds the port a moment longer
 _EPILOG = """\
 Each option is also an environment variable GPT_OSS_NAME and a line of the --config file; strongest first:
 option, variable, file, profile, default. docs/operations.md lists all settings.
@@ -46,7 +48,11 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         with Signals() as signals:
-            return _serve(make_plan(arguments, checkpoint, say), signals, say)
+            plan = make_plan(arguments, checkpoint, say, lambda: signals.stopping is not None)
+            return _serve(plan, signals, say)
+    except Stopped:
+        say("stopped")
+        return 0
     except ConfigurationError as error:
         _print_line(f"error: {error}")
         return 2
@@ -55,8 +61,17 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _print_line(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)  # noqa: T201 - a command line's way to speak
+def _print_line(message: str, stream: TextIO | None = None) -> None:
+    """To standard error by default. That nobody reads any more (`2>&1 | head`) is no reason to end."""
+    stream = stream or sys.stderr
+    try:
+        print(message, file=stream, flush=True)
+    except BrokenPipeError:
+        # What is left in its buffer would be tried again at exit, and change the exit status.
+        with Path(os.devnull).open("w") as nowhere, contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere.fileno(), stream.fileno())
+    except (OSError, ValueError):  # a terminal that has gone, or a closed stream
+        pass
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(plan: Plan, signals: Signals, say: Callable[[str], None]) -> int:
+    if signals.stopping:
+        raise Stopped
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listener(plan, say))
         stack.enter_context(pidfile.held(_pid_file(listener.getsockname()[1])))
@@ -92,7 +109,7 @@ def _serve(plan: Plan, signals: Signals, say: Callable[[str], None]) -> int:
         try:
             if supervisor.start(_READY_TIMEOUT_S):
                 say("ready")
-                print(_ready_line(plan, listener), flush=True)  # noqa: T201 - the command's one answer
+                _print_line(_ready_line(plan, listener), sys.stdout)
                 supervisor.watch()
             if signals.stopping:
                 say(
@@ -110,19 +127,20 @@ def _serve(plan: Plan, signals: Signals, say: Callable[[str], None]) -> int:
 @contextlib.contextmanager
 def _listener(plan: Plan, say: Callable[[str], None]) -> Iterator[socket.socket]:
     host, port = plan.frontend.host, plan.frontend.port
-    if plan.launch.force_port and port:
-        _end_earlier(port, say)
-    with ports.listen(host, port, auto=plan.launch.auto_port) as listener:
+    ended = bool(plan.launch.force_port and port) and _end_earlier(port, say)
+    patience_s = _FREED_PORT_S if ended else 0.0
+    with ports.listen(host, port, auto=plan.launch.auto_port, patience_s=patience_s) as listener:
         yield listener
 
 
-def _end_earlier(port: int, say: Callable[[str], None]) -> None:
+def _end_earlier(port: int, say: Callable[[str], None]) -> bool:
+    """Whether there was one."""
     earlier = pidfile.read(_pid_file(port))
-    if earlier is None:
-        return
     try:
-        if earlier.end():
-            say(f"ended the earlier server on port {port} (process {earlier.pid})")
+        if earlier is None or not earlier.end():
+            return False
+        say(f"ended the earlier server on port {port} (process {earlier.pid})")
+        return True
     except (PermissionError, TimeoutError) as error:
         raise ConfigurationError(f"cannot end the earlier server on port {port}: {error}.") from None
 
@@ -159,8 +177,15 @@ def _services(
 def _fresh_log(port: int) -> Path:
     """Where tritonserver logs; the log of the start before is kept beside it."""
     log_file = cache_directory() / "logs" / f"tritonserver-{port}.log"
-    if log_file.exists():
-        log_file.replace(log_file.with_suffix(".old.log"))
+    try:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        if log_file.exists():
+            log_file.replace(log_file.with_suffix(".old.log"))
+        log_file.touch()
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write {log_file}: {error.strerror}. Set XDG_CACHE_HOME to a writable directory."
+        ) from None
     return log_file
 
 

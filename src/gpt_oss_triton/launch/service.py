@@ -25,6 +25,9 @@ class Service(Protocol):
     def progress(self) -> list[str]:
         """What it has done since the last call, in lines for people."""
 
+    def awaits(self) -> str:
+        """What keeps it from being ready, as far as it is easily told. May take one local HTTP request."""
+
     def ended(self) -> str:
         """How and, where its log tells, why it ended: one line that goes on after its name."""
 
@@ -36,6 +39,9 @@ class Service(Protocol):
 
     def tick(self) -> None:
         """Called about twice a second while it should be running."""
+
+    def abort(self) -> None:
+        """End it at once, to be started again; returns when it has ended."""
 
     def stop(self, fast: bool) -> None:
         """End it, in good order unless `fast`; returns when it has ended."""

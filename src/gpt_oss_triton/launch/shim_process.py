@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -57,22 +59,19 @@ class ShimProcess:
         return self._process is not None and self._process.poll() is None
 
     def ready(self) -> bool:
-        if not self.alive():
-            return False
-        connection = http.client.HTTPConnection(*local_address(self._listener), timeout=2)
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return self.alive() and self._ask()[0] == HTTPStatus.OK
 
     def stuck(self) -> str | None:
         return None
 
     def progress(self) -> list[str]:
         return []
+
+    def awaits(self) -> str:
+        status, body = self._ask()
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            return "; ".join(map(str, json.loads(body)["problems"]))
+        return f"its /readyz answered {status}" if status else "it does not answer yet"
 
     def ended(self) -> str:
         return describe_exit(None if self._process is None else self._process.returncode)
@@ -85,6 +84,11 @@ class ShimProcess:
 
     def tick(self) -> None:
         """Nothing to look after."""
+
+    def abort(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def stop(self, fast: bool) -> None:
         if self._process is None or self._process.poll() is not None:
@@ -104,3 +108,15 @@ class ShimProcess:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGKILL if self._hurried else signal.SIGTERM)
             self._hurried = True
+
+    def _ask(self) -> tuple[int, bytes]:
+        """Status and body of its readiness; status 0 when it does not answer."""
+        connection = http.client.HTTPConnection(*local_address(self._listener), timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException):
+            return 0, b""
+        finally:
+            connection.close()

@@ -14,6 +14,10 @@ from types import FrameType, TracebackType
 from typing import Self
 
 
+class Stopped(Exception):
+    """A signal asked to end before there was anything to stop."""
+
+
 class Signals:
     """Use from the main thread, as a context manager.
 

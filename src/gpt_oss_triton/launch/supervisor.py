@@ -5,6 +5,7 @@ One thread. It knows neither Triton nor HTTP: only services, signals and time.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,6 +15,7 @@ from gpt_oss_triton.launch.signals import Signals
 
 _TICK_S = 0.5
 _START_TICK_S = 0.1
+_HEARTBEAT_S = 10.0
 
 
 class GaveUp(Exception):
@@ -26,6 +28,7 @@ class Supervisor:
     def __init__(self, services: Sequence[Service], signals: Signals, say: Callable[[str], None]) -> None:
         self._signals = signals
         self._say = say
+        self._timeout_s = math.inf
         self._lives = [_Life(service, say) for service in services]
         signals.on_more = self._hurry
 
@@ -35,7 +38,10 @@ class Supervisor:
         Raises:
             GaveUp: a service ended before it was ready, or took longer than `timeout_s`.
         """
+        self._timeout_s = timeout_s
         for life in self._lives:
+            if self._signals.stopping:
+                return False
             life.start()
             while not life.service.ready():
                 life.report()
@@ -43,10 +49,8 @@ class Supervisor:
                     return False
                 if not life.service.alive():
                     raise GaveUp(f"{life.service.name} {life.service.ended()}\n  {life.service.log_place()}")
-                if why := life.service.stuck():
+                if why := life.hopeless(timeout_s):
                     raise _gave_up(life.service, why)
-                if time.monotonic() - life.started > timeout_s:
-                    raise _gave_up(life.service, f"is not ready after {timeout_s:.0f} s")
                 self._signals.wait(_START_TICK_S)
             life.was_ready = True
         return True
@@ -59,7 +63,7 @@ class Supervisor:
         """
         while not self._signals.stopping:
             for life in self._lives:
-                life.keep()
+                life.keep(self._timeout_s)
             self._signals.wait(_TICK_S)
 
     def stop(self) -> None:
@@ -82,32 +86,55 @@ class _Life:
         self._say = say
         self._backoff = Backoff()
         self._start_at: float | None = None  # None: it should be running
+        self._spoke = 0.0
 
     def start(self) -> None:
         self.started, self._start_at, self.was_ready = time.monotonic(), None, False
+        self._spoke = self.started
         self.service.start()
 
     def report(self) -> None:
-        for line in self.service.progress():
+        """Tell what is new, and now and then that nothing is: loading a model takes minutes."""
+        lines = self.service.progress()
+        if not lines and time.monotonic() - self._spoke > _HEARTBEAT_S:
+            lines = [f"still waiting for {self.service.name}: {self.service.awaits()}"]
+        for line in lines:
             self._say(line)
+            self._spoke = time.monotonic()
 
-    def keep(self) -> None:
+    def hopeless(self, timeout_s: float) -> str | None:
+        """Why it is waited for no longer, although it lives."""
+        if why := self.service.stuck():
+            return why
+        late = time.monotonic() - self.started > timeout_s
+        return f"is not ready after {timeout_s:.0f} s" if late else None
+
+    def keep(self, timeout_s: float) -> None:
         if self._start_at is not None:
             if time.monotonic() >= self._start_at:
                 self.start()
         elif not self.service.alive():
-            self._bury()
+            self._bury(self.service.ended())
         else:
             self.service.tick()
-            if not self.was_ready and self.service.ready():
-                self.was_ready = True
-                self._say(f"{self.service.name} is back ({time.monotonic() - self.started:.1f} s)")
+            if not self.was_ready:
+                self._look_for_readiness(timeout_s)
 
-    def _bury(self) -> None:
+    def _look_for_readiness(self, timeout_s: float) -> None:
+        if self.service.ready():
+            self.was_ready = True
+            self._say(f"{self.service.name} is back ({time.monotonic() - self.started:.1f} s)")
+        elif why := self.hopeless(timeout_s):
+            self.service.abort()
+            self._bury(why)
+        else:
+            self.report()
+
+    def _bury(self, why: str) -> None:
         wait_s = self._backoff.after(time.monotonic() - self.started, served=self.was_ready)
         if wait_s is None:
-            raise _gave_up(self.service, f"{self.service.ended()}, {self._backoff.failures} times in a row")
-        self._say(f"{self.service.name} {self.service.ended()}; starting it again in {wait_s:.1f} s")
+            raise _gave_up(self.service, f"{why}, {self._backoff.failures} times in a row")
+        self._say(f"{self.service.name} {why}; starting it again in {wait_s:.1f} s")
         self._start_at = time.monotonic() + wait_s
 
 

@@ -25,6 +25,7 @@ from typing import Self
 from gpt_oss_triton.config import ENV_PREFIX
 from gpt_oss_triton.launch import shared_memory
 from gpt_oss_triton.launch.bound_exec import bound
+from gpt_oss_triton.launch.places import temporary_root
 from gpt_oss_triton.launch.server_log import ServerLog
 from gpt_oss_triton.launch.triton_install import TritonInstall, find_install
 from gpt_oss_triton.wire import CONTROL_KEY_HEADER
@@ -72,8 +73,9 @@ class TritonServer:
         self._install = install or find_install()
         self._reserved = [_reserve_port() for _ in range(3)]
         self._http_port, self._grpc_port, self._metrics_port = (s.getsockname()[1] for s in self._reserved)
-        self._directory = Path(tempfile.mkdtemp(prefix="gpt-oss-triton-"))
+        self._directory = Path(tempfile.mkdtemp(prefix="gpt-oss-triton-", dir=temporary_root()))
         self._process: subprocess.Popen[bytes] | None = None
+        self._group: int | None = None  # of the process and its stubs, until it was ended
         self._log = ServerLog(settings.log_file)
         self.control_key = secrets.token_urlsafe(24)
         self.shm_prefix = f"gpt_oss_{os.getpid()}_{secrets.token_hex(4)}_"
@@ -101,11 +103,14 @@ class TritonServer:
     @property
     def returncode(self) -> int | None:
         """None before the first start and while the process lives."""
-        return None if self._process is None else self._process.poll()
+        code = None if self._process is None else self._process.poll()
+        if code is not None:
+            self._end_group()
+        return code
 
     def poll(self) -> bool:
         """Whether the process lives. It says nothing of the models: a dead stub is seen by its silence."""
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self.returncode is None
 
     def start(self) -> None:
         """Start the process and return at once.
@@ -133,6 +138,7 @@ class TritonServer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C is for the launcher, which drains first
             )
+            self._group = self._process.pid
 
     def wait_ready(self, timeout_s: float, on_progress: Callable[[str], None] | None = None) -> None:
         """Block until every wanted model is loaded. `on_progress` gets one line for each model's step.
@@ -183,7 +189,8 @@ class TritonServer:
                 process.kill()
                 process.wait()
         if process is not None:
-            self._sweep_group(process.pid)
+            self._end_group()
+            self._sweep_memory()
 
     def close(self) -> None:
         """Terminate, and give back the ports and the private directory. No start after this."""
@@ -200,10 +207,16 @@ class TritonServer:
     ) -> None:
         self.close()
 
-    def _sweep_group(self, leader: int) -> None:
-        """End the stubs that outlived the server, and remove the shared memory that they let go of."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(leader, signal.SIGKILL)
+    def _end_group(self) -> None:
+        """End the stubs that outlived the server. At once when its death is seen, and only then: an empty
+        group's number may be given to others."""
+        group, self._group = self._group, None
+        if group is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+
+    def _sweep_memory(self) -> None:
+        """Remove the shared memory that the ended stubs let go of."""
         deadline = time.monotonic() + _STUBS_END_S
         while shared_memory.sweep(self.shm_prefix) or shared_memory.regions(self.shm_prefix):
             if time.monotonic() > deadline:

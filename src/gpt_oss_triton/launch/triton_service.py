@@ -34,6 +34,7 @@ class TritonService:
 
     def start(self) -> None:
         self._guardian.dismiss()
+        self._dead_child_since = None
         self._server.terminate()  # the stubs and the memory of a life before, if there was one
         self._log.begin()
         self._server.start()
@@ -41,7 +42,10 @@ class TritonService:
             self._guardian.watch(pid)
 
     def alive(self) -> bool:
-        return self._server.poll()
+        alive = self._server.poll()
+        if not alive:
+            self._guardian.dismiss()  # the group was ended with it
+        return alive
 
     def ready(self) -> bool:
         return self._server.is_ready()
@@ -60,6 +64,9 @@ class TritonService:
     def progress(self) -> list[str]:
         return self._log.progress()
 
+    def awaits(self) -> str:
+        return f"its models are not loaded yet (log in {self._server.log_file})"
+
     def ended(self) -> str:
         code = self._server.returncode
         how = describe_exit(code)
@@ -74,6 +81,11 @@ class TritonService:
 
     def tick(self) -> None:
         self._sweeper.tick()
+
+    def abort(self) -> None:
+        self._guardian.dismiss()
+        self._kill()
+        self._server.terminate()
 
     def stop(self, fast: bool) -> None:
         self._stopping = True

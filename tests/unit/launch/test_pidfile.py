@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.launch import pidfile
 from gpt_oss_triton.launch.pidfile import Process
 
@@ -95,3 +96,12 @@ def test_a_damaged_file_names_nobody(content: str, tmp_path: Path) -> None:
     path = tmp_path / "serve-1.json"
     path.write_text(content)
     assert pidfile.read(path) is None
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ConfigurationError, match="Set XDG_CACHE_HOME"),
+        pidfile.held(tmp_path / "file" / "serve-1.json"),
+    ):
+        pass

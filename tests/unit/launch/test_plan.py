@@ -88,6 +88,8 @@ def test_the_option_is_stronger_than_the_variable(checkpoint: Path, monkeypatch:
         ({"triton_url": "host:8001"}, "/nowhere", "--checkpoint has no effect with --triton-url"),
         ({"triton_url": "host:8001", "gpu_mode": "single"}, None, "--gpu-mode has no effect"),
         ({"port": 70000}, None, "port (GPT_OSS_PORT)"),
+        ({"models": {"a": "gpt-oss-120b"}}, None, "models (argument) maps 'a' to 'gpt-oss-120b'"),
+        ({"models": {"a": "gpt-oss-120b"}}, None, "loads only 'gpt-oss-20b'"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments: dict[str, Any], checkpoint: str | None, complaint: str) -> None:
@@ -100,6 +102,11 @@ def test_an_existing_triton_is_not_started_again() -> None:
     made = plan(triton_url="triton:8001")
     assert (made.embedded, made.model_id) == (False, "gpt-oss-20b")
     assert made.frontend_environment()["GPT_OSS_TRITON_URL"] == "triton:8001"
+
+
+def test_an_existing_triton_may_hold_any_model() -> None:
+    made = plan(triton_url="triton:8001", models={"a": "gpt-oss-120b", "b": "mine"})
+    assert made.model_id == "a"
 
 
 def test_the_shims_secrets_do_not_reach_triton(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,15 @@ def test_a_port_is_free_again_right_after_a_connection() -> None:
     ports.listen("127.0.0.1", port).close()
 
 
-@pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid"])
+def test_patience_gets_a_port_that_its_holder_lets_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ports.listen("127.0.0.1", 0)
+    port = first.getsockname()[1]
+    monkeypatch.setattr(ports.time, "sleep", lambda seconds: first.close())
+    with ports.listen("127.0.0.1", port, patience_s=60) as second:
+        assert second.getsockname()[1] == port
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid", "a..b"])
 def test_an_address_that_is_not_here_is_refused(host: str) -> None:
     with pytest.raises(ConfigurationError, match=f"cannot listen on {host}"):
         ports.listen(host, 0)

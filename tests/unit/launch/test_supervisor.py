@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from gpt_oss_triton.launch import supervisor as supervisor_module
 from gpt_oss_triton.launch.backoff import Backoff
 from gpt_oss_triton.launch.child import describe_exit
 from gpt_oss_triton.launch.signals import Signals
@@ -40,6 +41,9 @@ class Program:
     def progress(self) -> list[str]:
         return []
 
+    def awaits(self) -> str:
+        return "nothing in particular"
+
     def ended(self) -> str:
         return describe_exit(self.process.returncode if self.process else None)
 
@@ -53,6 +57,9 @@ class Program:
         self.ticks += 1
         if self._on_tick:
             self._on_tick(self)
+
+    def abort(self) -> None:
+        self.stop(fast=True)
 
     def stop(self, fast: bool) -> None:
         if self.process is not None:
@@ -182,6 +189,68 @@ def test_a_start_that_cannot_end_is_given_up(signals: Signals) -> None:
     with pytest.raises(GaveUp, match=r"(?s)waiting waits for ever.*the log of waiting"):
         supervisor.start(60)
     supervisor.stop()
+
+
+class OnceReady(Program):
+    """Ready in its first life, which its first tick ends; `stuck` in the others, where `why` says so."""
+
+    why: str | None = None
+
+    def ready(self) -> bool:
+        return self.starts == 1 and self.alive()
+
+    def stuck(self) -> str | None:
+        return self.why if self.starts > 1 else None
+
+    def tick(self) -> None:
+        if self.starts == 1 and self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.mark.parametrize(
+    ("why", "timeout_s", "complaint"),
+    [("waits for ever", 60, "waits for ever"), (None, 0, "is not ready after 0 s")],
+)
+def test_a_restart_that_cannot_end_is_tried_again_and_given_up(
+    why: str | None, timeout_s: float, complaint: str, signals: Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "_TICK_S", 0.01)
+    counted = Backoff.after
+
+    def impatient(self: Backoff, life_s: float, *, served: bool) -> float | None:
+        return None if counted(self, life_s, served=served) is None else 0.0
+
+    monkeypatch.setattr(Backoff, "after", impatient)
+    service = OnceReady("waiting", "sleep 60")
+    service.why = why
+    supervisor = Supervisor([service], signals, lambda _: None)
+    assert supervisor.start(timeout_s)
+    with pytest.raises(GaveUp, match=f"waiting {complaint}, 6 times in a row"):
+        supervisor.watch()
+    assert service.starts == 7, "one life that served, and six that did not"
+    assert not service.alive()
+
+
+def test_a_long_wait_is_not_silent(signals: Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "_HEARTBEAT_S", 0.0)
+    said: list[str] = []
+
+    class Slow(Program):
+        def ready(self) -> bool:
+            return bool(said)
+
+    supervisor = Supervisor([Slow("slow", "sleep 60")], signals, said.append)
+    assert supervisor.start(60)
+    supervisor.stop()
+    assert said[0] == "still waiting for slow: nothing in particular"
+
+
+def test_a_stop_before_the_start_starts_nothing(signals: Signals) -> None:
+    ask_to_stop()
+    service = Program("never", "sleep 60")
+    assert not Supervisor([service], signals, lambda _: None).start(60)
+    assert service.starts == 0
 
 
 def test_a_stop_during_the_start_is_heeded(signals: Signals) -> None:
