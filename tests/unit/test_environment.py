@@ -68,6 +68,8 @@ class Project:
             text=True,
             env={**os.environ, **environment},
             cwd="/",
+            # A shell that runs the tests in the background has them ignore SIGINT, and so would this.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, extras: str = "one", **environment: str) -> tuple[int, str, str]:
