@@ -10,13 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
-import torch
-from transformers import AutoModelForCausalLM
 
 from gpt_oss_triton.bench.workload import WORDS
 from gpt_oss_triton.harmony.render import render
 from gpt_oss_triton.launch.triton_server import TritonServer
 from gpt_oss_triton.wire import Message, PromptRequest
+from tests import oracle
 from tests.e2e.shim_process import ShimProcess
 from tests.e2e.triton_direct_client import ENSEMBLE
 
@@ -66,9 +65,7 @@ def ask(shim: ShimProcess, messages: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_greedy_ids_over_http_equal_generate(shim: ShimProcess, tiny_checkpoint: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(
-        tiny_checkpoint, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+    model = oracle.load(tiny_checkpoint)
     lengths, cached = [], 0
     asked = conversations()
     assert len(asked) == 20
@@ -76,16 +73,7 @@ def test_greedy_ids_over_http_equal_generate(shim: ShimProcess, tiny_checkpoint:
         answer = ask(shim, messages)
         prompt = render(PromptRequest([Message(**turn) for turn in messages]))
         assert answer["usage"]["prompt_tokens"] == len(prompt)
-        ids = torch.tensor([prompt])
-        out = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=NEW_TOKENS,
-            do_sample=False,
-            eos_token_id=None,
-            pad_token_id=199_999,
-        )
-        assert answer["choices"][0]["token_ids"] == out[0, len(prompt) :].tolist(), messages
+        assert answer["choices"][0]["token_ids"] == oracle.greedy(model, prompt, NEW_TOKENS), messages
         lengths.append(len(prompt))
         cached += answer["usage"]["prompt_tokens_details"]["cached_tokens"]
     assert min(lengths) < WINDOW < CHUNK < max(lengths)

@@ -4,7 +4,6 @@ import random
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.engine.batch import BatchBuilder, Segment
@@ -12,16 +11,13 @@ from gpt_oss_triton.engine.model import Model
 from gpt_oss_triton.engine.model_config import ModelConfig, yarn_inverse_frequencies
 from gpt_oss_triton.engine.native import NativeEngine
 from gpt_oss_triton.engine.weights import WeightLoader
+from tests import oracle
 from tests.unit.engine.conftest import SETTINGS, Call
 
 NEW_TOKENS = 24
 WINDOW = 128
 CHUNK = 64
 SLOTS, BLOCK = 1024, 16
-
-
-def oracle(directory, dtype=torch.float32):
-    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation="eager").eval()
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +39,11 @@ def engine(checkpoint):
 
 
 def test_greedy_tokens_equal_generate(engine, checkpoint, prompts):
-    model = oracle(checkpoint("fp32"))
+    model = oracle.load(checkpoint("fp32"))
     calls = [Call(engine, prompt, max_tokens=NEW_TOKENS) for prompt in prompts]
     ends = [call.end() for call in calls]
     for prompt, call in zip(prompts, calls, strict=True):
-        ids = torch.tensor([prompt])
-        out = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=NEW_TOKENS,
-            do_sample=False,
-            eos_token_id=None,
-            pad_token_id=199_999,
-        )
-        assert call.tokens == out[0, len(prompt) :].tolist(), f"prompt of {len(prompt)} tokens"
+        assert call.tokens == oracle.greedy(model, prompt, NEW_TOKENS), f"prompt of {len(prompt)} tokens"
     assert max(len(p) for p in prompts) > WINDOW > CHUNK
     assert any(end.cached_tokens for end in ends), "the shared prefixes were meant to be shared"
 
@@ -100,13 +87,13 @@ def test_logits_agree(checkpoint, name, dtype, tolerance):
     rng = random.Random(2)
     token_ids = [rng.randrange(199_998) for _ in range(300)]
     with torch.inference_mode():
-        want = oracle(checkpoint(name), dtype)(torch.tensor([token_ids])).logits[0, -1].float()
+        want = oracle.load(checkpoint(name), dtype)(torch.tensor([token_ids])).logits[0, -1].float()
     for got in our_logits(checkpoint(name), dtype, token_ids):
         assert float((got - want).abs().max() / want.std()) < tolerance
 
 
 def test_rope_frequencies_are_those_of_transformers(checkpoint):
-    reference = oracle(checkpoint("bf16")).model.rotary_emb
+    reference = oracle.load(checkpoint("bf16")).model.rotary_emb
     config = ModelConfig.from_checkpoint(checkpoint("bf16"))
     frequencies, scale = yarn_inverse_frequencies(config.rope, config.head_dim)
     torch.testing.assert_close(torch.tensor(frequencies), reference.inv_freq, rtol=1e-5, atol=0)
