@@ -17,10 +17,10 @@ from fastapi import FastAPI
 from frontend.app import create_app
 from gpt_oss_triton.config import FrontendSettings
 from gpt_oss_triton.errors import ConfigurationError
+from gpt_oss_triton.launch import ports
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 1024
 _CLOSE_CONNECTIONS_S = 5  # after the drain, for clients that have not read their answer
 
 
@@ -68,16 +68,9 @@ def bind(host: str, port: int, fd: int | None = None) -> socket.socket:
         except OSError as error:
             raise ConfigurationError(f"descriptor {fd} is not a socket: {error}") from error
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
+        return ports.bind(host, port)
+    except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"cannot listen on {host}:{port}: {error}") from error
-    listener.listen(_BACKLOG)
-    return listener
 
 
 def serve(settings: FrontendSettings, listener: socket.socket) -> None:
@@ -92,7 +85,7 @@ def serve(settings: FrontendSettings, listener: socket.socket) -> None:
         access_log=False,  # request_log has one line for each request
         log_config=None,
         server_header=False,
-        backlog=_BACKLOG,
+        backlog=ports.BACKLOG,
         timeout_graceful_shutdown=_CLOSE_CONNECTIONS_S,
     )
     host, port = listener.getsockname()[:2]

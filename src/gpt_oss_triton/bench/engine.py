@@ -16,17 +16,15 @@ from gpt_oss_triton.engine.protocol import (
     SequenceFailed,
     SequenceFinished,
 )
-from gpt_oss_triton.harmony.render import render
-from gpt_oss_triton.wire import GenerationOptions, Message, PromptRequest
+from gpt_oss_triton.harmony.render import render_plain
+from gpt_oss_triton.wire import GenerationOptions
 
 
 def measure_engine(
     engine: Engine, workload: Workload, streams: int, round_number: int = 0
 ) -> dict[str, float | int | str]:
     """One row of figures for `streams` concurrent callers."""
-    prompts = [
-        render(PromptRequest([Message("user", text)])) for text in workload.prompts(streams, round_number)
-    ]
+    prompts = [render_plain(text) for text in workload.prompts(streams, round_number)]
     options = GenerationOptions(temperature=0, max_tokens=workload.output_tokens, ignore_eos=True)
     number = iter(range(len(prompts)))
     lock = threading.Lock()

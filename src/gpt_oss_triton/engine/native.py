@@ -259,7 +259,8 @@ class NativeEngine:
             self._break(f"The device failed: {str(error).splitlines()[0]}")
         except Exception:  # whatever torch raises: the other sequences must go on
             log.exception("a step of %d sequences failed", len(chunks))
-        self._counters.failed_steps += 1
+        with self._lock:
+            self._counters.failed_steps += 1
         return None
 
     def _deliver(self, chunks: list[Chunk], tokens: list[int | None]) -> None:

@@ -64,14 +64,20 @@ def _bind_within(patience_s: float, host: str, port: int) -> socket.socket:
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            return _bind(host, port)
+            return bind(host, port)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
                 raise
         time.sleep(_RETRY_S)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; port 0 is a free one.
+
+    Raises:
+        OSError: the address cannot be used.
+        UnicodeError: `host` is no host name.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
