@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from gpt_oss_triton.errors import ConfigurationError
@@ -25,6 +25,8 @@ ENV_PREFIX = "GPT_OSS_"
 DEFAULT = "default"
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Priority = Literal["high", "normal", "low"]
 
 
 class _Settings(BaseSettings):
@@ -131,6 +133,7 @@ class EngineSettings(_Settings):
     max_step_tokens: Positive = 512  # prompt tokens and decodes computed by one step
     default_max_tokens: Positive | None = None  # None: what the context leaves
     prefix_cache: bool = True
+    session_watermark: Share = 0.7  # of the KV blocks: leases beyond it end, least recently used first
 
 
 class NormalizerSettings(_Settings):
@@ -144,6 +147,17 @@ class NormalizerSettings(_Settings):
     prompt_cache_ttl_s: Seconds = 600.0
 
 
+class TargetSettings(BaseModel):
+    """One engine, or the engines of one Triton server, that requests can be routed to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str  # Triton's gRPC, host:port
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")]
+    ensembles: list[str] | None = None  # None: every one that `models` names
+    gpus: Annotated[int, Field(ge=0)] = 1  # that the engine spreads over; more than one takes the large requests
+
+
 class FrontendSettings(_Settings):
     """The OpenAI shim."""
 
@@ -151,9 +165,16 @@ class FrontendSettings(_Settings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     triton_url: str = "127.0.0.1:8001"  # gRPC
     models: dict[str, str] = {"gpt-oss-20b": "gpt-oss-20b"}  # model id at the API -> ensemble in Triton
+    targets: list[TargetSettings] = []  # none: the one at `triton_url`
+    # who may come in
     api_key: SecretStr | None = None
+    api_keys_file: Path | None = None  # hashed keys, each with its limits: scripts/make-key
+    admin_key: SecretStr | None = None  # for /admin and configuration; None: nobody has it
+    cors_origins: list[str] = []
+    metrics_open: bool = True  # /metrics without a key
     max_body_bytes: Positive = 32 * 1024 * 1024
     max_header_bytes: Positive = 64 * 1024
+    body_timeout_s: Seconds = 30.0  # for a request's body to come in
     request_timeout_s: Seconds = 600.0  # deadline of one request, queue included
     accept_timeout_s: Seconds = 30.0  # Triton's first answer
     watch_interval_s: Seconds = 0.2
@@ -165,6 +186,38 @@ class FrontendSettings(_Settings):
     )
     triton_control_key: SecretStr | None = None  # what Triton wants to see before it loads or unloads a model
     drain_timeout_s: Seconds = 30.0
+    # sampling, where a request says nothing
+    default_temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    default_top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    default_reasoning_effort: Literal["low", "medium", "high"] = "medium"
+    # admission
+    max_queue: Annotated[int, Field(ge=0)] = 256  # requests that wait in the shim
+    queue_wait_s: Seconds = 5.0  # the longest wait that is let in; it adapts below this
+    output_reserve_tokens: Positive = 1024  # reckoned with for an answer whose limit is higher, or not given
+    degrade_max_tokens: Positive | None = None  # cap on answers under the highest pressure; None: none
+    default_priority: Priority = "normal"
+    # routing
+    routing_policy: Literal["affinity", "round_robin"] = "affinity"
+    large_prompt_tokens: Positive = 8000  # a larger prompt goes to a target of several GPUs, where there is one
+    large_kv_mb: Positive = 6000  # as does one with more KV, in 10^6 bytes (128k tokens on 20b),
+    memory_pressure: Share = 0.8  # or any, where the chosen target's KV cache is fuller than this
+    breaker_failures: Positive = 5  # in a row, after which a target gets no requests
+    breaker_open_s: Seconds = 10.0  # for so long
+    # sessions
+    session_idle_s: Seconds = 180.0
+    session_sweep_s: Seconds = 30.0
+    max_sessions: Positive = 10_000
+    # answers of deterministic requests, kept whole
+    response_cache_entries: Annotated[int, Field(ge=0)] = 0
+    response_cache_ttl_s: Seconds = 300.0
+    # telemetry; where traces go is OpenTelemetry's own OTEL_EXPORTER_OTLP_ENDPOINT
+    metrics: bool = True
+    metrics_legacy_names: bool = False  # llm_ttft_ms and others of the server before, beside the new names
+    trace_errors: Share = 1.0  # kept of the requests that failed,
+    trace_slow: Share = 1.0  # of those slower than trace_slow_s,
+    trace_rest: Share = 0.03  # and of all others
+    trace_slow_s: Seconds = 10.0
+    log_format: Literal["auto", "json", "console"] = "auto"  # console on a terminal, else json
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -227,7 +280,9 @@ def environment(*settings: _Settings) -> dict[str, str]:
 def _as_text(value: Any) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
-    return json.dumps(value) if isinstance(value, (dict, list, bool)) else str(value)
+    if isinstance(value, (dict, list, bool)):
+        return json.dumps(value, default=lambda model: model.model_dump())
+    return str(value)
 
 
 def _explain(error: ValidationError, settings: type[_Settings]) -> str:

@@ -7,13 +7,16 @@
     │   ├── UnsupportedParameter  400  understood, but not served here
     │   └── ContextLengthExceeded 400  prompt and answer do not fit the model's context
     ├── Unauthenticated           401
+    ├── Forbidden                 403  known, but not allowed this
     ├── NotFound                  404
     │   └── ModelNotFound         404
     ├── MethodNotAllowed          405
     ├── RequestTooLarge           413
     │   └── HeadersTooLarge       431
     ├── UnsupportedMediaType      415
-    ├── Overloaded                429  come back after `retry_after_s`
+    ├── RequestTimeout            408  its body took too long to come
+    ├── Overloaded                429  no capacity: come back after `retry_after_s`
+    │   └── RateLimited           429  the caller's own limit
     ├── Cancelled                 499  the caller went away, or asked for it
     ├── InternalError             500  our fault; the message never carries a stack trace
     ├── EngineUnavailable         503  not loaded, dead, or draining
@@ -84,6 +87,12 @@ class Unauthenticated(ServiceError):
     code = "invalid_api_key"
 
 
+class Forbidden(ServiceError):
+    status = 403
+    type = "permission_error"
+    code = "forbidden"
+
+
 class NotFound(ServiceError):
     status = 404
     type = "invalid_request_error"
@@ -118,11 +127,21 @@ class UnsupportedMediaType(ServiceError):
     code = "unsupported_media_type"
 
 
+class RequestTimeout(ServiceError):
+    status = 408
+    type = "timeout_error"
+    code = "request_timeout"
+
+
 class Overloaded(ServiceError):
     status = 429
     type = "rate_limit_error"
     code = "overloaded"
     triton_code = "UNAVAILABLE"
+
+
+class RateLimited(Overloaded):
+    code = "rate_limit_exceeded"
 
 
 class Cancelled(ServiceError):

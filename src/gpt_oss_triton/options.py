@@ -10,6 +10,7 @@ MAX_STOP_STRINGS = 16
 MAX_STOP_STRING_CHARS = 256
 MAX_STOP_TOKEN_IDS = 64
 MAX_LOGIT_BIAS = 1024
+MAX_ID_CHARS = 128  # of a lease's id and of the cache salt
 VOCABULARY = 201_088  # gpt-oss's published vocabulary, special tokens and padding included
 
 # field: (lowest, highest), both allowed
@@ -38,6 +39,7 @@ def check_options(options: GenerationOptions, vocabulary: int = VOCABULARY) -> N
     if options.max_tokens is not None and options.max_tokens < 1:
         raise InvalidRequest(f"max_tokens must be at least 1, got {options.max_tokens}.", param="max_tokens")
     _check_stops(options, vocabulary)
+    _check_ids(options)
     if len(options.logit_bias) > MAX_LOGIT_BIAS:
         raise InvalidRequest(
             f"logit_bias has {len(options.logit_bias)} entries; at most {MAX_LOGIT_BIAS} are allowed.",
@@ -50,6 +52,18 @@ def check_options(options: GenerationOptions, vocabulary: int = VOCABULARY) -> N
             raise InvalidRequest(
                 f"logit_bias must be between -100 and 100, got {bias} for token {token}.", param="logit_bias"
             )
+
+
+def _check_ids(options: GenerationOptions) -> None:
+    if options.lease is not None and not 1 <= len(options.lease.id) <= MAX_ID_CHARS:
+        raise InvalidRequest(
+            f"lease.id must have 1 to {MAX_ID_CHARS} characters, got {len(options.lease.id)}.", param="lease"
+        )
+    if len(options.cache_salt) > MAX_ID_CHARS:
+        raise InvalidRequest(
+            f"cache_salt must have at most {MAX_ID_CHARS} characters, got {len(options.cache_salt)}.",
+            param="cache_salt",
+        )
 
 
 def _check_stops(options: GenerationOptions, vocabulary: int) -> None:

@@ -21,6 +21,10 @@ PROFILES: Mapping[ProfileName, Mapping[str, Any]] = {
         "max_step_tokens": 256,
         "default_max_tokens": 1024,
         "request_timeout_s": 120.0,
+        "max_queue": 64,
+        "queue_wait_s": 2.0,
+        "output_reserve_tokens": 512,
+        "default_reasoning_effort": "low",
     },
     # Room for long prompts and long reasoning: few sequences, each of which may keep the engine for long.
     "quality_first": {
@@ -28,5 +32,8 @@ PROFILES: Mapping[ProfileName, Mapping[str, Any]] = {
         "max_waiting": 64,
         "max_step_tokens": 2048,
         "request_timeout_s": 1800.0,
+        "queue_wait_s": 30.0,
+        "output_reserve_tokens": 4096,
+        "default_reasoning_effort": "high",
     },
 }

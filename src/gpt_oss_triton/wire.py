@@ -127,6 +127,13 @@ class PromptRequest(msgspec.Struct, omit_defaults=True, frozen=True):
     reasoning_effort: ReasoningEffort = "medium"
 
 
+class Lease(msgspec.Struct, omit_defaults=True, frozen=True):
+    """A session's claim on the KV blocks of its last answer, so that its next turn finds them."""
+
+    id: str  # opaque; the shim's name of the session
+    idle_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)]  # without a new turn the claim ends after so long
+
+
 class GenerationOptions(msgspec.Struct, omit_defaults=True, frozen=True):
     """How to sample and when to stop. Defaults are the neutral values; `options.py` has the ranges."""
 
@@ -143,6 +150,8 @@ class GenerationOptions(msgspec.Struct, omit_defaults=True, frozen=True):
     stop: list[str] = []  # strings; matched in the final channel's text only
     stop_token_ids: list[int] = []
     ignore_eos: bool = False
+    lease: Lease | None = None
+    cache_salt: str = ""  # prefixes are shared among equal salts only: one for each tenant
 
 
 class PromptInfo(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -153,6 +162,8 @@ class PromptInfo(msgspec.Struct, omit_defaults=True, frozen=True):
     prompt_version: str
     cache: Literal["hit", "miss"] = "miss"
     cache_reason: str = ""  # why it missed: "new", "expired", "evicted", "disabled"
+    started: float = 0.0  # Unix seconds: rendering began,
+    finished: float = 0.0  # and ended
 
 
 # -------------------------------------------------------------------------------------- control records
@@ -174,7 +185,19 @@ class Ping(msgspec.Struct, tag="ping", frozen=True):
     """Answered by one Load."""
 
 
-Control = Cancel | Watch | Ping
+class Tune(msgspec.Struct, tag="tune", frozen=True):
+    """Change the engine's step size, for as long as it lives. Answered by a Load that shows the result."""
+
+    max_step_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None  # None: as configured
+
+
+class EndLeases(msgspec.Struct, tag="end_leases", frozen=True):
+    """Give up the claims of these sessions. Answered by a Load that shows the result."""
+
+    ids: list[str]
+
+
+Control = Cancel | Watch | Ping | Tune | EndLeases
 
 # ---------------------------------------------------------------------------------------------- events
 
@@ -208,6 +231,7 @@ class Finished(msgspec.Struct, tag="finished", omit_defaults=True, frozen=True):
     cached_tokens: int = 0
     stop: str | int | None = None  # the string or token id that ended it
     preemptions: int = 0
+    blocks: int = 0  # KV blocks that the sequence held at its end, shared ones included
     timings: Timings | None = None
     prompt: PromptInfo | None = None  # in an unstreamed answer, which has no Accepted
 
@@ -243,6 +267,19 @@ class Load(msgspec.Struct, tag="load", frozen=True):
     dtype: str
     device: str
     checkpoint: str  # directory name only
+    engine: str = "native"
+    gpu_mode: str = "single"
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    profile: str = "balanced"
+    block_bytes: int = 0  # keys and values of one block, all layers
+    max_step_tokens: int = 0  # as tuned now
+    prefill_tokens_left: int = 0  # prompt tokens that were accepted and are not yet computed
+    prefill_tokens_per_s: float = 0.0  # over the last few seconds, while there were any
+    queue_wait_s: float = 0.0  # of the sequence that waits longest; 0 when none waits
+    leases: int = 0
+    blocks_leased: int = 0  # cached ones that only a lease keeps
+    leases_ended: dict[str, int] = {}  # totals by reason: "idle", "pressure", "asked", "replaced", "failed"
 
 
 Event = Accepted | Finished | CancelResult | Load

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -57,7 +58,8 @@ def test_the_strongest_layer_wins(strongest: str, tmp_path: Path, monkeypatch: p
 def test_a_profile_never_undoes_an_override(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, preset in PROFILES["quality_first"].items():
         group = next(g for g in config.GROUPS if name in g.model_fields)
-        other = preset + 1
+        choices = get_args(group.model_fields[name].annotation)
+        other = next(c for c in choices if c != preset) if isinstance(preset, str) else preset + 1
         assert getattr(group.load(profile="quality_first", **{name: other}), name) == other
         monkeypatch.setenv(f"GPT_OSS_{name.upper()}", str(other))
         assert getattr(group.load(profile="quality_first"), name) == other
@@ -136,6 +138,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         ("REQUEST_TIMEOUT_S", "0", "request_timeout_s"),
         ("LOG_LEVEL", "loud", "log_level"),
         ("PROFILE", "fast", "profile (GPT_OSS_PROFILE)"),
+        ("TARGETS", "[", 'field "targets" from the environment'),
+        ("MEMORY_PRESSURE", "80", "memory_pressure (GPT_OSS_MEMORY_PRESSURE)"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(
@@ -173,6 +177,34 @@ def test_another_process_loads_the_same_settings_with_the_same_origins(
     assert after.explain()["max_body_bytes"] == (1000, f"file {file}")
 
 
+def test_targets_reach_another_process_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = [{"url": "a:8001", "name": "one"}, {"url": "b:8001", "name": "two", "gpus": 4}]
+    monkeypatch.setenv("GPT_OSS_TARGETS", json.dumps(targets))
+    before = FrontendSettings.load()
+    monkeypatch.setenv("GPT_OSS_TARGETS", environment(before)["GPT_OSS_TARGETS"])
+    after = FrontendSettings.load()
+    assert after.targets == before.targets
+    assert [(target.name, target.url, target.gpus) for target in after.targets] == [
+        ("one", "a:8001", 1),
+        ("two", "b:8001", 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"url": "a:8001"},
+        {"url": "a:8001", "name": "with space"},
+        {"url": "a:8001", "name": "n" * 33},
+        {"url": "a:8001", "name": "n", "gpus": -1},
+        {"url": "a:8001", "name": "n", "weight": 2},
+    ],
+)
+def test_a_wrong_target_is_refused(target: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match="targets"):
+        FrontendSettings.load(targets=[target])
+
+
 def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPT_OSS_API_KEY", "planted-secret")
     monkeypatch.setenv("GPT_OSS_TRITON_CONTROL_KEY", "planted-secret")
@@ -203,5 +235,7 @@ def test_the_documentation_names_every_setting() -> None:
 def test_the_documentation_tells_what_a_profile_sets(profile: str) -> None:
     operations = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
     (row,) = (line for line in operations.splitlines() if line.startswith(f"| `{profile}` |"))
-    told = dict(re.findall(r"`(\w+)` (\d+)", row.split("|")[2]))
-    assert {name: float(value) for name, value in told.items()} == PROFILES[profile]
+    told = dict(re.findall(r"`(\w+)` ([\w.]+)", row.split("|")[2]))
+    assert told == {
+        name: value if isinstance(value, str) else f"{value:g}" for name, value in PROFILES[profile].items()
+    }

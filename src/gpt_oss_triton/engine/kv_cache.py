@@ -2,7 +2,7 @@
 
 A full block is named by the hash of its tokens and of everything before them, so equal names mean equal
 keys and values. Blocks that nobody holds keep their content until they are needed, least recently used
-first. The pool knows block numbers and hashes; the tensors belong to the runner.
+first, and those with a pin after all others. The pool knows block numbers and hashes; the tensors belong to the runner.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 BlockHash = bytes
-FIRST_BLOCK: BlockHash = b""  # what the first block's name is chained to
+
+
+def first_link(salt: str) -> BlockHash:
+    """What the first block's name is chained to: sequences of different salts share no block."""
+    return hashlib.blake2b(salt.encode(), digest_size=16).digest() if salt else b""
 
 
 def chain_hash(previous: BlockHash, token_ids: Sequence[int]) -> BlockHash:
@@ -25,7 +29,11 @@ class BlockPool:
     """Not thread-safe: its owner, the scheduler, is used under the engine's lock.
 
     Every block is exactly one of free (content worthless), used (held by `references` sequences) or
-    cached (held by nobody, content findable by name).
+    cached (held by nobody, content findable by name). A pin on a named block says that somebody will come
+    back for it: while it is cached, `allocate` does not hand it out.
+
+    Attributes:
+        pinned: blocks with a pin, held ones included.
     """
 
     def __init__(self, blocks: int, block_size: int, *, keep_prefixes: bool = True) -> None:
@@ -33,14 +41,22 @@ class BlockPool:
         self.block_size = block_size
         self._keep_prefixes = keep_prefixes
         self._free = list(range(blocks - 1, -1, -1))
-        self._cached: OrderedDict[int, None] = OrderedDict()  # least recently released first
+        self._cached: OrderedDict[int, None] = OrderedDict()  # without a pin, least recently released first
+        self._kept: set[int] = set()  # cached ones with a pin
         self._references = [0] * blocks
+        self._pins = [0] * blocks
+        self.pinned = 0
         self._name: list[BlockHash | None] = [None] * blocks
         self._by_name: dict[BlockHash, int] = {}
 
     @property
     def cached(self) -> int:
-        return len(self._cached)
+        return len(self._cached) + len(self._kept)
+
+    @property
+    def kept(self) -> int:
+        """Cached blocks that only a pin keeps."""
+        return len(self._kept)
 
     @property
     def used(self) -> int:
@@ -48,6 +64,11 @@ class BlockPool:
 
     @property
     def available(self) -> int:
+        """Blocks that nobody holds, and that could be handed out if there were no pins."""
+        return len(self._free) + len(self._cached) + len(self._kept)
+
+    @property
+    def allocatable(self) -> int:
         """Blocks that `allocate` could hand out now."""
         return len(self._free) + len(self._cached)
 
@@ -72,13 +93,16 @@ class BlockPool:
         """Hold blocks that `match` found, beside whoever else holds them."""
         for block in blocks:
             if self._references[block] == 0:
-                del self._cached[block]
+                if self._pins[block]:
+                    self._kept.remove(block)
+                else:
+                    del self._cached[block]
             self._references[block] += 1
 
     def allocate(self, count: int) -> list[int]:
         """`count` blocks for the caller alone, forgetting cached prefixes as needed.
 
-        The caller has checked `available`.
+        The caller has checked `allocatable`.
         """
         blocks = []
         for _ in range(count):
@@ -105,11 +129,35 @@ class BlockPool:
             if self._references[block] == 0:
                 if self._name[block] is None:
                     self._free.append(block)
+                elif self._pins[block]:
+                    self._kept.add(block)
                 else:
                     self._cached[block] = None
 
+    def pin(self, blocks: Sequence[int]) -> None:
+        """Keep these named blocks, held or cached, until they are unpinned as often."""
+        for block in blocks:
+            self._pins[block] += 1
+            if self._pins[block] == 1:
+                self.pinned += 1
+                if self._references[block] == 0:
+                    del self._cached[block]
+                    self._kept.add(block)
+
+    def unpin(self, blocks: Sequence[int]) -> None:
+        """Take one pin off each. Those that nobody holds or keeps are the next to be reused, the last blocks
+        of a sequence first: nobody came back for them."""
+        for block in blocks:
+            self._pins[block] -= 1
+            if self._pins[block] == 0:
+                self.pinned -= 1
+                if self._references[block] == 0:
+                    self._kept.remove(block)
+                    self._cached[block] = None
+                    self._cached.move_to_end(block, last=False)
+
     def disown(self, blocks: Sequence[int]) -> None:
-        """What these held blocks hold must not be found any more."""
+        """What these held blocks without pins hold must not be found any more."""
         for block in blocks:
             self._forget(block)
 
@@ -122,8 +170,15 @@ class BlockPool:
     def check(self) -> None:
         """Assert the invariants; for tests and after faults."""
         held = sum(count > 0 for count in self._references)
-        assert held + len(self._free) + len(self._cached) == self.total, "a block is lost or counted twice"
+        cached = [*self._cached, *self._kept]
+        assert held + len(self._free) + len(cached) == self.total, "a block is lost or counted twice"
         assert all(count >= 0 for count in self._references), "a block was released more often than taken"
         assert len(set(self._free)) == len(self._free), "a block is free twice"
         assert all(self._name[block] == name for name, block in self._by_name.items()), "a name lies"
-        assert all(self._references[block] == 0 for block in [*self._free, *self._cached])
+        assert all(self._references[block] == 0 for block in [*self._free, *cached])
+        assert all(self._name[block] is not None for block in cached), "content is kept that nobody finds"
+        assert all(count >= 0 for count in self._pins), "a pin was taken off more often than put on"
+        assert self.pinned == sum(count > 0 for count in self._pins)
+        assert all(self._pins[block] > 0 for block in self._kept)
+        assert all(self._pins[block] == 0 for block in [*self._free, *self._cached])
+        assert all(name is not None for name, pins in zip(self._name, self._pins, strict=True) if pins)

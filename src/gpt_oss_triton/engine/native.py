@@ -6,7 +6,6 @@ Callers on other threads only touch the inbox and the table of live sequences, u
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -18,6 +17,8 @@ import torch
 from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.engine.counters import Counters
 from gpt_oss_triton.engine.kv_cache import BlockPool
+from gpt_oss_triton.engine.leases import Leases
+from gpt_oss_triton.engine.load_report import LoadReport
 from gpt_oss_triton.engine.protocol import (
     EngineEvent,
     EngineRequest,
@@ -53,11 +54,13 @@ class NativeEngine:
     def __init__(self, runner: Runner, settings: EngineSettings, checkpoint: str) -> None:
         self._runner = runner
         self._settings = settings
-        self._checkpoint = checkpoint
         self._threads = settings.threads or available_cores()
         pool = BlockPool(runner.blocks, runner.block_size, keep_prefixes=settings.prefix_cache)
         self._scheduler = Scheduler(
-            pool, max_sequences=settings.max_sequences, max_step_tokens=settings.max_step_tokens
+            pool,
+            Leases(pool, settings.session_watermark),
+            max_sequences=settings.max_sequences,
+            max_step_tokens=settings.max_step_tokens,
         )
         # A context that the cache cannot hold could never finish, so the smaller of the two is the limit.
         self._max_context = min(
@@ -73,7 +76,7 @@ class NativeEngine:
         self._closing = False
         self._broken: str | None = None
         self._counters = Counters()
-        self._started = time.time()
+        self._report = LoadReport(runner, settings, checkpoint, self._max_context)
         self._step_began: float | None = None
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._thread.start()
@@ -107,8 +110,9 @@ class NativeEngine:
             self._check_open(request.request_id)
             self._live[request.request_id] = sequence
             cached = len(self._scheduler.pool.match(sequence.reusable_names()))
+            sequence.found_tokens = cached * self._runner.block_size
         # Before the engine can know of it, so that this is surely the first event.
-        deliver(PromptAccepted(sequence.prompt_tokens, cached * self._runner.block_size))
+        deliver(PromptAccepted(sequence.prompt_tokens, sequence.found_tokens))
         with self._wake:
             sequence.submitted = True
             self._inbox.append(sequence)
@@ -122,36 +126,20 @@ class NativeEngine:
             self._cancelled.append(sequence)
             return True
 
+    def tune(self, max_step_tokens: int | None) -> None:
+        with self._lock:
+            self._scheduler.tune(max_step_tokens)
+
+    def end_leases(self, ids: list[str]) -> None:
+        with self._lock:
+            self._scheduler.leases.end(ids)
+
     def load(self, sequence: int = 0) -> Load:
         with self._lock:
             if self._broken:
                 raise EngineUnavailable(self._broken)
-            pool, counters, began = self._scheduler.pool, self._counters, self._step_began
-            running = len(self._scheduler.running)
-            return Load(
-                pid=os.getpid(),
-                started=self._started,
-                sequence=sequence,
-                running=running,
-                waiting=len(self._live) - running,
-                blocks_total=pool.total,
-                blocks_used=pool.used,
-                blocks_cached=pool.cached,
-                block_size=pool.block_size,
-                max_context=self._max_context,
-                max_sequences=self._settings.max_sequences,
-                max_waiting=self._settings.max_waiting,
-                steps=counters.steps,
-                step_age_s=0.0 if began is None else time.monotonic() - began,
-                prompt_tokens=counters.prompt_tokens,
-                cached_tokens=counters.cached_tokens,
-                output_tokens=counters.output_tokens,
-                preemptions=self._scheduler.preemptions,
-                failed_steps=counters.failed_steps,
-                output_tokens_per_s=counters.rate(),
-                dtype=str(self._runner.dtype).removeprefix("torch."),
-                device=str(self._runner.device),
-                checkpoint=self._checkpoint,
+            return self._report.make(
+                sequence, self._scheduler, self._counters, self._live.values(), self._step_began
             )
 
     def close(self, drain_s: float = 0.0) -> None:
@@ -216,12 +204,18 @@ class NativeEngine:
             self._break(f"The engine stopped: {type(error).__name__}.")
 
     def _wait_for_work(self) -> bool:
+        leases = self._scheduler.leases
         with self._wake:
-            self._wake.wait_for(lambda: self._closing or any(s.submitted for s in self._live.values()))
+            while not self._wake.wait_for(self._has_work, timeout=leases.due_in()):
+                leases.sweep()
             return bool(self._live) and self._broken is None
+
+    def _has_work(self) -> bool:
+        return self._closing or any(sequence.submitted for sequence in self._live.values())
 
     def _admit_and_cancel(self) -> None:
         with self._lock:
+            self._scheduler.leases.sweep()
             # One that was ended before it got here is live no more.
             for sequence in filter(self._is_live, self._inbox):
                 self._scheduler.add(sequence)
@@ -237,10 +231,10 @@ class NativeEngine:
     def _step(self, chunks: list[Chunk]) -> None:
         """Run, sample, deliver; a step that fails is repeated sequence by sequence, so that only those fail
         which must."""
-        self._step_began = time.monotonic()
+        began = self._step_began = time.monotonic()
         tokens = self._run(chunks)
         if tokens is not None:
-            self._deliver(chunks, tokens)
+            self._deliver(chunks, tokens, time.monotonic() - began)
         elif len(chunks) == 1:
             self._fail(chunks[0].sequence, InternalError("The engine failed on this request."))
         else:
@@ -263,16 +257,20 @@ class NativeEngine:
             self._counters.failed_steps += 1
         return None
 
-    def _deliver(self, chunks: list[Chunk], tokens: list[int | None]) -> None:
+    def _deliver(self, chunks: list[Chunk], tokens: list[int | None], seconds: float) -> None:
         """Account for a computed step and hand out what it produced."""
         sampled = zip((chunk.sequence for chunk in chunks if chunk.samples), tokens, strict=True)
         produced = [(sequence, token) for sequence, token in sampled if self._is_live(sequence)]
         unsound = {id(sequence) for sequence, token in produced if token is None}
         with self._lock:
+            self._counters.count_step(
+                output_tokens=len(produced) - len(unsound),
+                prompt_tokens=sum(chunk.prompt_tokens for chunk in chunks),
+                seconds=seconds,
+            )
             self._scheduler.commit(
                 [c for c in chunks if self._is_live(c.sequence) and id(c.sequence) not in unsound]
             )
-            self._counters.count_step(len(produced) - len(unsound))
         for sequence, token in produced:
             if token is None:
                 self._fail(
@@ -299,7 +297,7 @@ class NativeEngine:
         """`forget`: nobody else may use what its blocks hold."""
         if forget:
             with self._lock:
-                self._scheduler.pool.disown(sequence.blocks)
+                self._scheduler.disown(sequence)
         self._end(sequence, SequenceFailed(error))
 
     def _end(self, sequence: Sequence, terminal: SequenceFinished | SequenceFailed) -> None:

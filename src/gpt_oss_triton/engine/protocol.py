@@ -51,7 +51,14 @@ class NewTokens:
 @dataclass(frozen=True, slots=True)
 class SequenceFinished:
     """Terminal. The token that ended the sequence (EOS, a stop id, the one that completed a stop string)
-    has been delivered before and is counted in `completion_tokens`."""
+    has been delivered before and is counted in `completion_tokens`.
+
+    Attributes:
+        blocks: KV blocks held at the end, shared ones included. The last token sampled is never computed, so
+            after n output tokens that is ceil((prompt_tokens + n - 1) / block_size). For a sequence that was
+            cancelled before its first token it is ceil(prompt_tokens / block_size), and 0 for one that was
+            cancelled while it waited.
+    """
 
     finish_reason: FinishReason
     prompt_tokens: int
@@ -59,6 +66,7 @@ class SequenceFinished:
     cached_tokens: int
     stop: str | int | None
     preemptions: int
+    blocks: int
     timings: Timings
 
 
@@ -91,6 +99,13 @@ class Engine(Protocol):
         """End one request with finish reason `cancelled`; False when no such request is live.
 
         Its blocks are free within one step."""
+
+    def tune(self, max_step_tokens: int | None) -> None:
+        """Set how many tokens one step computes; None: as configured, which is also the most. The least is
+        what the running sequences need."""
+
+    def end_leases(self, ids: list[str]) -> None:
+        """Give up the claims of these sessions; ids without one are passed over."""
 
     def load(self, sequence: int = 0) -> Load:
         """A consistent snapshot; cheap enough for several calls a second.

@@ -11,7 +11,7 @@ from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.engine.batch import BatchBuilder, Segment
 from gpt_oss_triton.engine.model import Model
 from gpt_oss_triton.engine.model_config import ModelConfig
-from gpt_oss_triton.engine.sampler import sample
+from gpt_oss_triton.engine.sampler import sample_hidden
 from gpt_oss_triton.engine.scheduler import Chunk
 from gpt_oss_triton.engine.weights import WeightLoader
 from gpt_oss_triton.errors import ConfigurationError
@@ -33,6 +33,7 @@ class Runner:
         self.device = cache.device
         self.block_size = block_size
         self.blocks = cache.shape[2] // block_size
+        self.block_bytes = cache.nbytes // self.blocks
         self._model = model
         self._cache = cache
         self._builder = BatchBuilder(config, block_size, cache.dtype, cache.device)
@@ -72,8 +73,8 @@ class Runner:
         Computing a chunk twice writes the same cache slots again, so a failed step can be repeated.
         """
         batch = self._builder.build([_segment(chunk) for chunk in chunks])
-        logits = self._model.forward(batch, self._cache)
-        return sample(logits, [c.sequence.sampling for c in chunks if c.samples]) if len(logits) else []
+        hidden = self._model.forward(batch, self._cache)
+        return sample_hidden(hidden, [c.sequence.sampling for c in chunks if c.samples], self._model.vocabulary)
 
 
 def _segment(chunk: Chunk) -> Segment:

@@ -3,7 +3,8 @@
 Running sequences come first: every decode gets its one token, then prompts fill what the token budget
 leaves, in the order they were admitted, then waiting sequences are admitted while blocks last. When a
 decode needs a block and none is left, the sequence admitted last gives up its blocks and waits again, first
-in line; its full blocks stay findable, so coming back is cheap unless they are needed.
+in line; its full blocks stay findable, so coming back is cheap unless they are needed. What sessions lease
+counts as left: their leases end before anyone gives way.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from gpt_oss_triton.engine.kv_cache import BlockPool
+from gpt_oss_triton.engine.leases import Leases
 from gpt_oss_triton.engine.sequence import Sequence
 
 
@@ -33,26 +35,45 @@ class Chunk:
         tokens = min(budget, sequence.uncomputed)
         return cls(sequence, tokens, samples=tokens == sequence.uncomputed)
 
+    @property
+    def prompt_tokens(self) -> int:
+        """How many of them are the prompt's; asked before the chunk is committed."""
+        return max(0, min(self.tokens, self.sequence.prompt_tokens - self.sequence.computed))
+
 
 class Scheduler:
-    """Owns the queue, the running set and, through the pool, every block. Used under the engine's lock."""
+    """Owns the queue, the running set and, through the pool, every block. Used under the engine's lock.
 
-    def __init__(self, pool: BlockPool, *, max_sequences: int, max_step_tokens: int) -> None:
+    Attributes:
+        max_step_tokens: of one step, as tuned now.
+    """
+
+    def __init__(self, pool: BlockPool, leases: Leases, *, max_sequences: int, max_step_tokens: int) -> None:
         self.pool = pool
+        self.leases = leases
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # in the order they were admitted
         self.preemptions = 0
         self._max_sequences = max_sequences
+        self._configured_step_tokens = max_step_tokens
+        self.tune(None)
+
+    def tune(self, max_step_tokens: int | None) -> None:
+        """See `protocol.Engine.tune`."""
+        most = self._configured_step_tokens
+        wanted = most if max_step_tokens is None else min(max_step_tokens, most)
         # A step must hold one token of every running sequence, or the last ones would starve.
-        self._max_step_tokens = max(max_step_tokens, max_sequences)
+        self.max_step_tokens = max(wanted, self._max_sequences)
 
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
+        if (lease := sequence.request.options.lease) is not None:
+            self.leases.renew(lease)
 
     def schedule(self) -> list[Chunk]:
         """The next step's chunks, single tokens first; empty only when there is nothing to do."""
         decodes = self._decodes()
-        budget = self._max_step_tokens - len(decodes)
+        budget = self.max_step_tokens - len(decodes)
         prefills = self._prefills(budget)
         budget -= sum(chunk.tokens for chunk in prefills)
         while budget > 0 and self.waiting and len(self.running) < self._max_sequences and self._admit():
@@ -71,12 +92,21 @@ class Scheduler:
                 self.pool.publish(sequence.blocks[n], sequence.names[n])
 
     def remove(self, sequence: Sequence) -> None:
-        """Forget a sequence, wherever it is, and free its blocks."""
+        """Forget a sequence, wherever it is, and free its blocks. One that came to its own end leaves those
+        that may be shared to its session."""
+        lease = sequence.request.options.lease
+        if lease is not None and sequence.finish_reason in ("stop", "length"):
+            self.leases.grant(lease, self.pool.match(sequence.published_names()))
         if sequence in self.running:
             self.running.remove(sequence)
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
         self._release(sequence)
+
+    def disown(self, sequence: Sequence) -> None:
+        """Nobody else may use what its blocks hold."""
+        self.leases.forget(sequence.blocks)
+        self.pool.disown(sequence.blocks)
 
     def _decodes(self) -> list[Chunk]:
         chunks = []
@@ -99,7 +129,7 @@ class Scheduler:
         """Make room for the sequence's known tokens; False when it had to give way itself."""
         while (missing := self.pool.blocks_for(len(sequence.token_ids)) - len(sequence.blocks)) > 0:
             if self.pool.available >= missing:
-                sequence.blocks += self.pool.allocate(missing)
+                sequence.blocks += self._allocate(missing)
             elif (victim := self.running[-1]) is sequence:
                 self._preempt(victim)
                 return False
@@ -118,13 +148,17 @@ class Scheduler:
             return False
         self.waiting.popleft()
         self.pool.take(shared)
-        sequence.blocks = shared + self.pool.allocate(fresh)
+        sequence.blocks = shared + self._allocate(fresh)
         sequence.computed = len(shared) * self.pool.block_size
         if sequence.scheduled_at is None:
             sequence.scheduled_at = time.time()
             sequence.cached_tokens = sequence.computed
         self.running.append(sequence)
         return True
+
+    def _allocate(self, count: int) -> list[int]:
+        self.leases.make_room(count)
+        return self.pool.allocate(count)
 
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gpt_oss_triton.engine.kv_cache import FIRST_BLOCK, BlockHash, chain_hash
+from gpt_oss_triton.engine.kv_cache import BlockHash, chain_hash, first_link
 from gpt_oss_triton.engine.protocol import EngineEvent, EngineRequest, SequenceFinished
 from gpt_oss_triton.engine.sampler import RowSampling
 from gpt_oss_triton.wire import FinishReason, Timings
@@ -19,6 +19,7 @@ class Sequence:
         computed: leading tokens whose keys and values are in `blocks`.
         names: names of the leading full blocks, as far as tokens are known.
         limit: output tokens at most.
+        found_tokens: leading tokens of the prompt that the prefix cache held when it came.
         finish_reason: set once, when the sequence is over.
     """
 
@@ -39,6 +40,7 @@ class Sequence:
         self.token_ids = list(request.prompt_token_ids)
         self.prompt_tokens = len(self.token_ids)
         self.computed = 0
+        self.found_tokens = 0
         self.cached_tokens = 0  # of the prompt, when it first ran
         self.blocks: list[int] = []
         self.names: list[BlockHash] = []
@@ -62,17 +64,26 @@ class Sequence:
     def uncomputed(self) -> int:
         return len(self.token_ids) - self.computed
 
+    @property
+    def prefill_left(self) -> int:
+        """Prompt tokens that are to be computed yet, as far as the prefix cache tells."""
+        return max(0, self.prompt_tokens - (self.computed if self.blocks else self.found_tokens))
+
     def name_blocks(self) -> None:
         """Extend `names` over every block that the known tokens fill."""
         size = self._block_size
         while (len(self.names) + 1) * size <= len(self.token_ids):
             begin = len(self.names) * size
-            previous = self.names[-1] if self.names else FIRST_BLOCK
+            previous = self.names[-1] if self.names else first_link(self.request.options.cache_salt)
             self.names.append(chain_hash(previous, self.token_ids[begin : begin + size]))
 
     def reusable_names(self) -> list[BlockHash]:
         """Names of the blocks worth looking for: one token at least must be computed to sample the next."""
         return self.names[: (len(self.token_ids) - 1) // self._block_size]
+
+    def published_names(self) -> list[BlockHash]:
+        """Names of the blocks that are full and computed."""
+        return self.names[: self.computed // self._block_size]
 
     def append(self, token: int) -> None:
         """Take a sampled token and decide whether it is the last."""
@@ -99,6 +110,7 @@ class Sequence:
             cached_tokens=self.cached_tokens,
             stop=self.stop,
             preemptions=self.preemptions,
+            blocks=len(self.blocks),
             timings=Timings(
                 arrived=self.request.arrived,
                 scheduled=self.scheduled_at,

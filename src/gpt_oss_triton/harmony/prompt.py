@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from array import array
+from collections.abc import Callable
 
 from gpt_oss_triton import wire
 from gpt_oss_triton.config import NormalizerSettings
@@ -13,13 +15,20 @@ from gpt_oss_triton.harmony.rendered_cache import RenderedPrompt, RenderedPrompt
 
 
 def normalize_prompt(
-    prompt: wire.PromptRequest, settings: NormalizerSettings, cache: RenderedPromptCache
+    prompt: wire.PromptRequest,
+    settings: NormalizerSettings,
+    cache: RenderedPromptCache,
+    clock: Callable[[], float] = time.time,
 ) -> tuple[list[int], wire.PromptInfo]:
     """Render a prompt, or find it rendered.
+
+    Args:
+        clock: Unix seconds.
 
     Raises:
         InvalidRequest: see `render.check`.
     """
+    started = clock()
     check(prompt)
     rendered, miss = cache.get_or_render(_exact_key(prompt, settings), lambda: _render(prompt, settings))
     info = wire.PromptInfo(
@@ -28,6 +37,8 @@ def normalize_prompt(
         prompt_version=settings.prompt_version,
         cache="hit" if miss is None else "miss",
         cache_reason=miss or "",
+        started=started,
+        finished=clock(),
     )
     return rendered.token_ids.tolist(), info
 

@@ -20,12 +20,13 @@ from gpt_oss_triton.errors import EngineUnavailable, ServiceError
 from gpt_oss_triton.harmony.answer import AnswerText
 from gpt_oss_triton.triton_backend.generation_request import GenerationRequest
 from gpt_oss_triton.triton_backend.responder import Responder
-from gpt_oss_triton.wire import Accepted, Finished
+from gpt_oss_triton.wire import Accepted, Finished, Timings
 
 
 class AnswerStream:
     """Attributes:
     request_id: as the client named it, or as it was named for it.
+    timings: known at its end, unless it failed.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class AnswerStream:
         """`on_ready` is called (any thread) when there is something to flush, `on_end` just before the
         final response, so that the client may use the id again as soon as it has that."""
         self.request_id = request_id
+        self.timings: Timings | None = None
         self._request = request
         self._responder = responder
         self._on_ready = on_ready
@@ -98,6 +100,7 @@ class AnswerStream:
             )
 
     def _finish(self, event: SequenceFinished) -> None:
+        self.timings = event.timings
         self._end()
         self._write(
             Finished(
@@ -107,6 +110,7 @@ class AnswerStream:
                 cached_tokens=event.cached_tokens,
                 stop=event.stop,
                 preemptions=event.preemptions,
+                blocks=event.blocks,
                 timings=event.timings,
                 prompt=None if self._request.streamed else self._request.prompt,
             )

@@ -1,7 +1,8 @@
 """The decoupled engine model: Triton's requests in, the engine's answers out.
 
 `execute` checks, enqueues and returns. Then three threads share the work: the engine's own computes, the
-sender writes answers, the ticker pushes load reports and looks for clients that have gone.
+sender writes answers, the ticker pushes load reports, looks for clients that have gone and feeds Triton's
+metrics.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from gpt_oss_triton.triton_backend.responder import Responder
 from gpt_oss_triton.triton_backend.self_check import check_tensors
 from gpt_oss_triton.triton_backend.sender import Sender
 from gpt_oss_triton.triton_backend.ticker import Ticker
+from gpt_oss_triton.triton_backend.triton_metrics import TritonMetrics
 from gpt_oss_triton.triton_backend.watch_streams import WatchStreams
-from gpt_oss_triton.wire import Cancel, CancelResult, Control, Ping, Watch
+from gpt_oss_triton.wire import Cancel, CancelResult, Control, EndLeases, Ping, Tune, Watch
 
 _GONE_POLL_S = 0.5  # how often clients that may have gone are looked for
 _JOIN_S = 5.0  # for each thread at unload
@@ -55,6 +57,9 @@ class EngineModel:
         self._ticker = Ticker()
         self._watches = WatchStreams(self._engine.load, self._ticker)
         self._ticker.add(self._cancel_gone)
+        labels = {"model": args["model_name"], "version": args["model_version"]}
+        self._metrics = TritonMetrics(self._engine.load, labels)
+        self._ticker.add(self._metrics.update)
 
     def execute(self, requests: list[Any]) -> None:
         """Take requests; their responses come later, from other threads."""
@@ -72,6 +77,7 @@ class EngineModel:
         """End every stream and thread. Triton calls it when no request is in flight, unless it was made to
         stop, so there is usually nothing left to end."""
         self._ticker.close(_JOIN_S)
+        self._metrics.close()
         self._watches.close()
         self._engine.close()
         self._sender.close(_JOIN_S)
@@ -92,6 +98,12 @@ class EngineModel:
                 responder.send(event=self._engine.load(), final=True)
             case Watch(interval_s=interval_s):
                 self._watches.open(responder, interval_s)
+            case Tune(max_step_tokens=max_step_tokens):
+                self._engine.tune(max_step_tokens)
+                responder.send(event=self._engine.load(), final=True)
+            case EndLeases(ids=ids):
+                self._engine.end_leases(ids)
+                responder.send(event=self._engine.load(), final=True)
 
     def _generate(self, inputs: Inputs, request_id: str, responder: Responder) -> None:
         generation = read_generation_request(inputs)
@@ -117,6 +129,8 @@ class EngineModel:
         """An answer ends. One that could not be sent ends before the engine knows."""
         self._engine.cancel(stream.request_id)
         self._live.discard(stream)
+        if stream.timings is not None:
+            self._metrics.note(stream.timings)
 
     def _cancel(self, request_id: str) -> bool:
         found = self._engine.cancel(request_id)

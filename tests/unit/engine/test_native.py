@@ -28,7 +28,7 @@ from gpt_oss_triton.errors import (
     InvalidRequest,
     Overloaded,
 )
-from gpt_oss_triton.wire import GenerationOptions
+from gpt_oss_triton.wire import GenerationOptions, Lease
 from tests.unit.engine.conftest import SETTINGS, Call
 
 
@@ -157,6 +157,9 @@ def test_prefix_hits_are_reported_and_change_nothing(engine):
         ([1], {"top_p": 1.5}, InvalidRequest, "top_p"),
         ([1], {"logit_bias": {300_000: 1.0}}, InvalidRequest, "logit_bias"),
         ([1], {"stop_token_ids": [300_000]}, InvalidRequest, "stop_token_ids"),
+        ([1], {"lease": Lease("", 60)}, InvalidRequest, "lease"),
+        ([1], {"lease": Lease("s" * 129, 60)}, InvalidRequest, "lease"),
+        ([1], {"cache_salt": "s" * 129}, InvalidRequest, "cache_salt"),
     ],
 )
 def test_impossible_requests_are_refused_at_once(engine, prompt, options, error, param):

@@ -7,17 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt_oss_triton.engine.kv_cache import BlockPool
+from gpt_oss_triton.engine.leases import Leases
 from gpt_oss_triton.engine.protocol import EngineRequest
 from gpt_oss_triton.engine.sampler import RowSampling
 from gpt_oss_triton.engine.scheduler import Scheduler
 from gpt_oss_triton.engine.sequence import Sequence
-from gpt_oss_triton.wire import GenerationOptions
+from gpt_oss_triton.wire import GenerationOptions, Lease
 
 CPU = torch.device("cpu")
 
 
-def sequence(name, prompt, *, limit=4, block_size=2):
-    request = EngineRequest(name, prompt, GenerationOptions(temperature=0))
+def sequence(name, prompt, *, limit=4, block_size=2, session=None, salt=""):
+    lease = None if session is None else Lease(session, idle_s=60)
+    options = GenerationOptions(temperature=0, lease=lease, cache_salt=salt)
+    request = EngineRequest(name, prompt, options)
     return Sequence(
         request,
         lambda event: None,
@@ -28,8 +31,14 @@ def sequence(name, prompt, *, limit=4, block_size=2):
     )
 
 
-def scheduler(blocks=16, block_size=2, **options):
-    return Scheduler(BlockPool(blocks, block_size), **{"max_sequences": 4, "max_step_tokens": 8, **options})
+def scheduler(blocks=16, block_size=2, watermark=0.7, **options):
+    pool = BlockPool(blocks, block_size)
+    return Scheduler(pool, Leases(pool, watermark), **{"max_sequences": 4, "max_step_tokens": 8, **options})
+
+
+def run_all(s):
+    while s.running or s.waiting:
+        run_step(s, s.schedule())
 
 
 def run_step(s, chunks, token=1):
@@ -96,10 +105,101 @@ def test_the_last_admitted_gives_way_and_comes_back_first():
         run_step(s, chunks)
     assert s.waiting[0] is b
     assert b.blocks == []
-    while s.running or s.waiting:
-        run_step(s, s.schedule())
+    run_all(s)
     assert (a.output_tokens, b.output_tokens) == (5, 3)
     assert s.pool.used == 0
+
+
+def test_prefixes_are_shared_among_equal_salts_only():
+    s = scheduler()
+    cached = {}
+    for name, salt in (("a", "one"), ("b", "one"), ("c", "other"), ("d", "")):
+        asked = sequence(name, [1, 2, 3, 4, 5], limit=1, salt=salt)
+        s.add(asked)
+        run_all(s)
+        cached[name] = asked.cached_tokens
+    assert cached == {"a": 0, "b": 4, "c": 0, "d": 0}
+
+
+def test_a_finished_sequence_leaves_its_computed_blocks_to_its_session():
+    s = scheduler(blocks=10)
+    turn = sequence("turn", [1, 2, 3, 4, 5], limit=4, session="s")
+    s.add(turn)
+    run_all(s)
+    # Nine tokens, of which eight are computed: four full blocks of two.
+    assert (len(s.leases), s.pool.kept) == (1, 4)
+    other = sequence("other", [50] * 11, limit=1)
+    s.add(other)
+    run_all(s)
+    assert s.leases.ended["pressure"] == 0
+    again = sequence("again", [*turn.token_ids, 6], limit=1, session="s")
+    s.add(again)
+    run_all(s)
+    assert again.cached_tokens == 8
+    assert s.leases.ended["replaced"] == 1
+
+
+def test_a_cancelled_or_failed_turn_leaves_its_session_what_it_had():
+    s = scheduler()
+    s.add(sequence("first", [1, 2, 3, 4], limit=1, session="s"))
+    run_all(s)
+    for reason in ("cancelled", None):
+        turn = sequence("second", [1, 2, 3, 4, 1, 7, 8], limit=4, session="s")
+        s.add(turn)
+        run_step(s, s.schedule())
+        turn.finish_reason = reason
+        s.remove(turn)
+    assert (len(s.leases), s.pool.kept, sum(s.leases.ended.values())) == (1, 2, 0)
+
+
+def test_leases_give_way_to_running_sequences_before_anyone_is_preempted():
+    s = scheduler(blocks=8, watermark=1.0)
+    for n in range(3):
+        s.add(sequence(f"turn {n}", [n, n, n, n], limit=1, session=f"s{n}"))
+        run_all(s)
+    assert s.pool.kept == 6
+    grown = sequence("grown", [9], limit=9)
+    s.add(grown)
+    run_all(s)
+    assert (grown.output_tokens, s.preemptions) == (9, 0)
+    assert s.leases.ended["pressure"] == 2, "the least recently used, and no more than it takes"
+    assert s.pool.match(sequence("", [2, 2, 2, 2]).names), "the last one is still there"
+
+
+def test_admission_counts_leased_blocks_as_left():
+    s = scheduler(blocks=8, watermark=1.0)
+    s.add(sequence("turn", [1] * 14, limit=1, session="s"))
+    run_all(s)
+    assert s.pool.kept == 7
+    s.add(sequence("large", [2] * 14, limit=1))
+    assert shape(s.schedule()) == [("large", 8)]
+    assert s.leases.ended["pressure"] == 1
+
+
+def test_spoilt_blocks_end_the_leases_that_claim_them():
+    s = scheduler()
+    s.add(sequence("turn", [1, 2, 3, 4], limit=1, session="s"))
+    run_all(s)
+    bad = sequence("bad", [1, 2, 3, 4, 5])
+    s.add(bad)
+    chunks = s.schedule()
+    s.disown(bad)
+    s.remove(bad)
+    assert chunks
+    assert (len(s.leases), s.leases.ended["failed"], s.pool.cached) == (0, 1, 0)
+    s.pool.check()
+
+
+def test_the_step_is_tuned_between_the_running_sequences_and_the_configured():
+    s = scheduler(max_sequences=4, max_step_tokens=8)
+    seen = []
+    for wanted in (6, 1, 100, None):
+        s.tune(wanted)
+        seen.append(s.max_step_tokens)
+    assert seen == [6, 4, 8, 8]
+    s.tune(5)
+    s.add(sequence("long", list(range(20))))
+    assert shape(s.schedule()) == [("long", 5)]
 
 
 def test_removal_frees_blocks_in_the_queue_and_in_the_batch():
@@ -121,15 +221,14 @@ def test_random_traffic_finishes_within_budget(seed):
     rng = random.Random(seed)
     size = rng.choice([1, 2, 4])
     blocks, budget, most = rng.randrange(6, 20), rng.randrange(1, 12), rng.randrange(1, 6)
-    s = scheduler(blocks=blocks, block_size=size, max_sequences=most, max_step_tokens=budget)
+    s = scheduler(blocks, size, watermark=rng.random(), max_sequences=most, max_step_tokens=budget)
     capacity = blocks * size
     pending = []
     for n in range(rng.randrange(1, 14)):
         length = rng.randrange(1, capacity)
         prompt = [rng.randrange(2) for _ in range(length)]
-        pending.append(
-            sequence(str(n), prompt, limit=rng.randrange(1, capacity - length + 1), block_size=size)
-        )
+        limit, session = rng.randrange(1, capacity - length + 1), rng.choice([None, "a", "b", "c"])
+        pending.append(sequence(str(n), prompt, limit=limit, block_size=size, session=session))
     everyone = list(pending)
     for _ in range(5000):
         while pending and rng.random() < 0.3:

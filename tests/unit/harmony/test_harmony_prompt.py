@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from gpt_oss_triton.config import NormalizerSettings
@@ -13,12 +15,13 @@ PROMPT = PromptRequest([Message("system", "Be brief."), Message("user", "Hi")])
 
 def test_miss_then_hit_with_the_same_answer() -> None:
     cache, settings = RenderedPromptCache(), NormalizerSettings(prompt_version="v7")
-    ids, info = normalize_prompt(PROMPT, settings, cache)
+    clock = itertools.count(1000.0).__next__
+    ids, info = normalize_prompt(PROMPT, settings, cache, clock)
     assert ids == render(PROMPT)
-    assert info == PromptInfo(prompt_hash(ids), normalized_key(PROMPT), "v7", "miss", "new")
-    again, hit = normalize_prompt(PROMPT, settings, cache)
+    assert info == PromptInfo(prompt_hash(ids), normalized_key(PROMPT), "v7", "miss", "new", 1000.0, 1001.0)
+    again, hit = normalize_prompt(PROMPT, settings, cache, clock)
     assert again == ids
-    assert hit == PromptInfo(info.prompt_hash, info.normalized_key, "v7", "hit")
+    assert hit == PromptInfo(info.prompt_hash, info.normalized_key, "v7", "hit", "", 1002.0, 1003.0)
 
 
 def test_whoever_changes_the_ids_changes_no_one_elses() -> None:

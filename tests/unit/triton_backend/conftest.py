@@ -3,8 +3,10 @@ This is the least of it that the modules under test touch; tests/e2e runs them o
 
 from __future__ import annotations
 
+import math
 import sys
 import types
+import weakref
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,6 +50,67 @@ class Logger:
     @classmethod
     def log_error(cls, message: str) -> None:
         cls.errors.append(message)
+
+
+class Metric:
+    """Refuses what Triton refuses, where a refusal may end the whole server."""
+
+    def __init__(self, family: MetricFamily, labels: dict[str, str], buckets: list[float] | None) -> None:
+        assert (buckets is not None) == (family.kind == "histogram")
+        assert buckets is None or buckets == sorted(set(buckets))
+        self.labels, self.value = labels, [] if buckets else 0.0
+        self._name, self._kind = family.name, family.kind
+
+    def set(self, value: float) -> None:
+        assert self._kind == "gauge"
+        self._record("set", value)
+        self.value = value
+
+    def increment(self, value: float) -> None:
+        assert self._kind == "counter"
+        assert value >= 0
+        self._record("increment", value)
+        self.value += value
+
+    def observe(self, value: float) -> None:
+        assert self._kind == "histogram"
+        self._record("observe", value)
+        self.value.append(value)
+
+    def _record(self, operation: str, value: float) -> None:
+        assert math.isfinite(value)
+        MetricFamily.calls.append((self._name, operation, value))
+
+    def __del__(self) -> None:
+        MetricFamily.deleted.append(("metric", self._name))
+
+
+class MetricFamily:
+    """What it is told is kept for the test: `live` metrics by name, `calls` on them, what was `deleted`."""
+
+    GAUGE, COUNTER, HISTOGRAM = "gauge", "counter", "histogram"
+    live: ClassVar[weakref.WeakValueDictionary[str, Metric]] = weakref.WeakValueDictionary()
+    calls: ClassVar[list[tuple[str, str, float]]] = []
+    deleted: ClassVar[list[tuple[str, str]]] = []
+    refused: ClassVar[set[str]] = set()
+
+    def __init__(self, *, name: str, description: str, kind: str) -> None:
+        assert description
+        if name in self.refused:
+            raise TritonModelException(f"Family name {name} already exists with different type")
+        self.name, self.kind = name, kind
+
+    def Metric(self, *, labels: dict[str, str], buckets: list[float] | None = None) -> Metric:  # noqa: N802
+        metric = self.live[self.name] = Metric(self, labels, buckets)
+        return metric
+
+    def __del__(self) -> None:
+        if hasattr(self, "name"):
+            self.deleted.append(("family", self.name))
+
+
+class TritonModelException(Exception):
+    pass
 
 
 class ResponseSender:
@@ -94,7 +157,8 @@ _fake.__dict__.update(
     TritonError=TritonError,
     InferenceResponse=InferenceResponse,
     Logger=Logger,
-    TritonModelException=type("TritonModelException", (Exception,), {}),
+    MetricFamily=MetricFamily,
+    TritonModelException=TritonModelException,
     TRITONSERVER_RESPONSE_COMPLETE_FINAL=1,
 )
 sys.modules.setdefault("triton_python_backend_utils", _fake)
@@ -104,6 +168,16 @@ sys.modules.setdefault("triton_python_backend_utils", _fake)
 def triton_request() -> type[Request]:
     """Makes requests: `triton_request("id", name=array)`."""
     return Request
+
+
+@pytest.fixture
+def custom_metrics() -> type[MetricFamily]:
+    """The metrics that were made and what was done to them."""
+    MetricFamily.live.clear()
+    MetricFamily.calls.clear()
+    MetricFamily.deleted.clear()
+    MetricFamily.refused.clear()
+    return MetricFamily
 
 
 @pytest.fixture

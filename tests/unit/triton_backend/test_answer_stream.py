@@ -36,7 +36,7 @@ TEXT = "Grüß dich, Welt!"
 
 
 def finished(tokens: int = len(ANSWER), reason: wire.FinishReason = "stop") -> SequenceFinished:
-    return SequenceFinished(reason, len(PROMPT), tokens, 0, RETURN, 0, TIMINGS)
+    return SequenceFinished(reason, len(PROMPT), tokens, 0, RETURN, 0, 5, TIMINGS)
 
 
 class Case:
@@ -95,6 +95,8 @@ def test_streamed_tokens_and_text_are_whole_under_any_coalescing(triton_request:
     assert [type(event) for event in events] == [Accepted, Finished]
     assert events[0] == Accepted(3, 0, INFO)
     assert events[1].prompt is None
+    assert events[1].blocks == 5
+    assert case.stream.timings == TIMINGS
     assert tokens == ANSWER
     assert text == TEXT
     assert (case.sender.finals, case.ended) == (1, 1)
