@@ -6,10 +6,10 @@ import argparse
 import sys
 from typing import Any
 
-from frontend.log_output import log_to_stderr
 from frontend.server import bind, serve
 from gpt_oss_triton.config import ENV_PREFIX, FrontendSettings
 from gpt_oss_triton.errors import ConfigurationError
+from gpt_oss_triton.telemetry.logs import start_logging
 
 _EPILOG = f"""\
 Every setting can also come from the environment, as {ENV_PREFIX} and its name; the command line wins:
@@ -41,6 +41,11 @@ def _parser() -> argparse.ArgumentParser:
         "--fd", type=int, help="descriptor of a bound socket to use instead of --host and --port"
     )
     parser.add_argument("--triton-url", metavar="HOST:PORT", help="Triton's gRPC (default 127.0.0.1:8001)")
+    parser.add_argument(
+        "--log-format",
+        choices=["auto", "json", "console"],
+        help="default auto: console on a terminal, else json",
+    )
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], help="default info")
     return parser
 
@@ -51,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     fd = given.pop("fd", None)
     try:
         settings = FrontendSettings.load(**given)
-        log_to_stderr(settings.log_level)
+        start_logging(settings)
         serve(settings, bind(settings.host, settings.port, fd))
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - before there is a log

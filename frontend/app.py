@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,18 +10,31 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.middleware import Middleware
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
-from frontend import chat, health, models
-from frontend.auth import ApiKeyAuth
+from frontend import admin, chat, health, metrics, models, page
+from frontend.auth import KeyAuth, Keys, open_paths
 from frontend.boundary import ErrorBoundary, pass_on
+from frontend.bundle import Bundles
+from frontend.chat import ANSWER_LIMIT_HEADER, SESSION_HEADER
 from frontend.chat_schema import add_schemas
-from frontend.limits import SizeLimits
-from frontend.request_log import RequestLog
+from frontend.limits import BodyTimeout, SizeLimits
+from frontend.observed import Observed
 from frontend.service import Service, check_models
 from gpt_oss_triton import __version__
 from gpt_oss_triton.config import FrontendSettings
 from gpt_oss_triton.errors import ServiceError
 from gpt_oss_triton.harmony import tokens
+from gpt_oss_triton.telemetry.labels import EngineLabels
+from gpt_oss_triton.telemetry.record import RequestRecord
+from gpt_oss_triton.telemetry.telemetry import Telemetry
+
+_EXPOSED_HEADERS = [
+    "x-request-id",
+    "retry-after",
+    ANSWER_LIMIT_HEADER,
+    *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
+]
 
 
 class Shim(FastAPI):
@@ -31,21 +45,27 @@ class Shim(FastAPI):
 
 
 def create_app(settings: FrontendSettings) -> FastAPI:
-    """The shim for one Triton server. `app.state.service` exists while its lifespan runs.
+    """The shim. `app.state.service` exists while its lifespan runs.
 
     Raises:
         ConfigurationError: the settings cannot work.
     """
     check_models(settings)
+    keys = Keys.of(settings)
+
+    def labels(record: RequestRecord) -> EngineLabels:
+        return app.state.service.labels(record)  # type: ignore[no-any-return]  # state is untyped
+
+    telemetry = Telemetry(settings, labels)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         tokens.encoding()  # loads the vocabulary, which would delay the first request and all beside it
-        async with Service.running(settings) as service:
+        async with Service.running(settings, telemetry) as service, _followed(keys):
             app.state.service = service
+            app.state.bundles = Bundles(service)
             yield
 
-    key = settings.api_key.get_secret_value() if settings.api_key is not None else None
     app = Shim(
         title="gpt-oss-triton",
         version=__version__,
@@ -55,12 +75,41 @@ def create_app(settings: FrontendSettings) -> FastAPI:
         redirect_slashes=False,
         exception_handlers={ServiceError: pass_on, HTTPException: pass_on},
         middleware=[  # outermost first
-            Middleware(RequestLog),
+            Middleware(Observed, telemetry),
+            *_cors(settings),  # around the boundary, or browsers could not read errors
             Middleware(ErrorBoundary),
             Middleware(SizeLimits, settings.max_body_bytes, settings.max_header_bytes),
-            Middleware(ApiKeyAuth, key),
+            Middleware(BodyTimeout, settings.body_timeout_s),
+            Middleware(KeyAuth, keys, open_paths(settings)),
         ],
     )
-    for part in (chat, models, health):
+    for part in (chat, models, health, metrics, admin, page):
         app.include_router(part.router)
     return app
+
+
+def _cors(settings: FrontendSettings) -> list[Middleware]:
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", "x-request-id", SESSION_HEADER, "traceparent"],
+            expose_headers=_EXPOSED_HEADERS,
+        )
+    ]
+
+
+@contextlib.asynccontextmanager
+async def _followed(keys: Keys) -> AsyncIterator[None]:
+    """Take in changes of the keys file meanwhile."""
+    if keys.file is None:
+        yield
+        return
+    following = asyncio.create_task(keys.file.follow(), name="keys file")
+    try:
+        yield
+    finally:
+        following.cancel()

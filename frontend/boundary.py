@@ -59,7 +59,7 @@ class ErrorBoundary:
             await self.app(scope, receive, watched_send)
         except Exception as error:  # the process boundary of one request: nothing may leave as a stack trace
             failure = as_service_error(error)
-            scope["state"]["log"]["error"] = failure.code
+            scope["state"]["record"].error = failure.code
             if not started:
                 await _answer(failure, error, send)
             # A half-written answer is left so: the HTTP server closes its connection.
@@ -70,6 +70,8 @@ async def _answer(failure: ServiceError, error: Exception, send: Send) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if failure.retry_after_s is not None:
         headers.append((b"retry-after", str(math.ceil(failure.retry_after_s)).encode()))
+    if isinstance(failure, errors.RequestTimeout):  # the rest of its body would keep the connection busy
+        headers.append((b"connection", b"close"))
     if isinstance(failure, errors.Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, HTTPException):  # Allow, with a 405

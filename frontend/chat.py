@@ -8,57 +8,94 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 
+from frontend.caller import Caller
 from frontend.chat_reply import DONE, ChatReply, fingerprint
 from frontend.chat_request import Chat, read_chat
 from frontend.chat_schema import OPENAPI
+from frontend.dispatch import Dispatch
 from frontend.event_stream import EventStream
 from frontend.fold import Ending, fold, gather
-from frontend.generation import Generation
+from frontend.routing.sessions import Turn
 from frontend.service import Service
+from frontend.triton import Answer
 from gpt_oss_triton.errors import Cancelled, InvalidRequest, UnsupportedMediaType
 from gpt_oss_triton.harmony.answer import AnswerDelta, AnswerText
+from gpt_oss_triton.telemetry.record import RequestRecord
 
 router = APIRouter()
 
+SESSION_HEADER = "x-session-id"
+ANSWER_LIMIT_HEADER = "x-answer-limit"  # tokens, where load has lowered it
 _SLOW_READER_GRACE_S = 10.0  # beyond the deadline, for a client that reads slowly
 
 
 @router.post("/v1/chat/completions", openapi_extra=OPENAPI)
 async def chat_completions(request: Request) -> Response:
     service: Service = request.app.state.service
-    chat = read_chat(await _json_body(request))
-    target = service.resolve(chat.model)
+    caller: Caller = request.state.caller
+    record: RequestRecord = request.state.record
+    body = await _json_body(request)
+    chat = read_chat(body, service.sampling)
+    ensemble = service.resolve(chat.model)
+    chat, headers = _under_load(chat, service, ensemble)
     completion_id = f"chatcmpl-{uuid.uuid4().hex}"  # the engine's too: a caller's id need not be unique
-    notes = request.state.log
-    notes |= {"model": chat.model, "completion": completion_id}
+    record.model, record.completion_id, record.stream = chat.model, completion_id, chat.stream
 
     async with contextlib.AsyncExitStack() as stack:
-        generation = await stack.enter_async_context(service.generation(target, completion_id, chat))
-        stack.enter_context(_stop_on_disconnect(request, generation))
-        with _params_named_by(chat):
-            await generation.accepted()  # until here every failure has a status of its own
-
-        text = AnswerText(chat.options.stop)
-        parts = fold(
-            generation,
-            text,
-            include_reasoning=chat.include_reasoning,
-            return_token_ids=chat.return_token_ids,
+        turn = stack.enter_context(
+            service.sessions.turn(
+                caller, ensemble, chat.prompt, request.headers.get(SESSION_HEADER), chat.prompt_cache_key
+            )
         )
-        parts = _noted(parts, notes)
+        record.session, record.session_by = turn.session, turn.by
+        key = service.cache_key(caller, ensemble, chat)
+        answers = None if key is None else service.response_cache.replay(key)
+        if key is not None:
+            record.response_cache = "miss" if answers is None else "hit"
+        if answers is None:
+            ask = service.ask(chat, body, caller, turn, record)
+            dispatch = await stack.enter_async_context(service.dispatch(ask, chat, turn, completion_id))
+            stack.enter_context(_stop_on_disconnect(request, dispatch))
+            with _params_named_by(chat):
+                await dispatch.accepted()  # until here every failure has a status of its own
+            answers = dispatch if key is None else service.response_cache.record(key, dispatch)
+
+        parts = _noted(_fold(answers, chat), record, turn)
         reply = ChatReply(
             completion_id=completion_id,
             created=int(time.time()),
             model=chat.model,
-            system_fingerprint=fingerprint(target.load),
+            system_fingerprint=fingerprint(service.load_of(ensemble, record.target)),
             include_usage=chat.include_usage,
         )
+        headers |= service.admission.limit_headers(caller)
         if chat.stream:
             timeout_s = service.settings.request_timeout_s + _SLOW_READER_GRACE_S
-            return EventStream(_events(parts, reply, chat), stack.pop_all(), timeout_s)
-        return Response(reply.completion(*await gather(parts)), media_type="application/json")
+            return EventStream(_events(parts, reply, chat), stack.pop_all(), timeout_s, headers)
+        answer = reply.completion(*await gather(parts))
+        return Response(answer, media_type="application/json", headers=headers)
+
+
+def _under_load(chat: Chat, service: Service, ensemble: str) -> tuple[Chat, dict[str, str]]:
+    """The request with the limit that load puts on its answer, and the header that says so."""
+    limit = service.admission.answer_limit(ensemble)
+    asked = chat.options.max_tokens
+    if limit is None or (asked is not None and asked <= limit):
+        return chat, {}
+    options = msgspec.structs.replace(chat.options, max_tokens=limit)
+    return msgspec.structs.replace(chat, options=options), {ANSWER_LIMIT_HEADER: str(limit)}
+
+
+def _fold(answers: AsyncIterator[Answer], chat: Chat) -> AsyncIterator[AnswerDelta | Ending]:
+    return fold(
+        answers,
+        AnswerText(chat.options.stop),
+        include_reasoning=chat.include_reasoning,
+        return_token_ids=chat.return_token_ids,
+    )
 
 
 @contextlib.contextmanager
@@ -90,17 +127,19 @@ async def _events(
 
 
 async def _noted(
-    parts: AsyncIterator[AnswerDelta | Ending], notes: dict[str, object]
+    parts: AsyncIterator[AnswerDelta | Ending], record: RequestRecord, turn: Turn
 ) -> AsyncIterator[AnswerDelta | Ending]:
-    """The same parts; the ending leaves its figures in the request's log line."""
+    """The same parts; the ending leaves its figures in the record, and the whole answer in its session."""
+    content: list[str] = []
     async for part in parts:
         if isinstance(part, Ending):
-            notes |= {
-                "finish": part.finish_reason,
-                "prompt_tokens": part.usage.prompt_tokens,
-                "cached_tokens": part.usage.cached_tokens,
-                "completion_tokens": part.usage.completion_tokens,
-            }
+            record.finish_reason = part.finish_reason
+            record.prompt_tokens, record.cached_tokens = part.usage.prompt_tokens, part.usage.cached_tokens
+            record.completion_tokens = part.usage.completion_tokens
+            record.reasoning_tokens = part.usage.reasoning_tokens
+            turn.answered("".join(content))
+        elif part.kind == "content":
+            content.append(part.text)
         yield part
 
 
@@ -112,11 +151,11 @@ async def _json_body(request: Request) -> bytes:
 
 
 @contextlib.contextmanager
-def _stop_on_disconnect(request: Request, generation: Generation) -> Iterator[None]:
+def _stop_on_disconnect(request: Request, dispatch: Dispatch) -> Iterator[None]:
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        generation.stop(Cancelled("The client closed the connection."))
+        dispatch.stop(Cancelled("The client closed the connection."))
 
     watcher = asyncio.create_task(watch())
     try:

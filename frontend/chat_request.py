@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -112,6 +114,8 @@ class ChatRequest(Struct):
     logit_bias: dict[int, float] = {}
     seed: int | None = None
     stop: str | list[str] = []
+    prompt_cache_key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    service_tier: Literal["auto", "default", "flex", "priority"] = "auto"
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
@@ -132,15 +136,17 @@ class Chat(Struct, frozen=True):
     include_reasoning: bool
     return_token_ids: bool
     limit_field: str  # the name under which the caller gave `max_tokens`
+    prompt_cache_key: str | None
+    flex: bool  # may wait behind all others
 
 
-def read_chat(body: bytes) -> Chat:
-    """Check a request body.
+def read_chat(body: bytes, defaults: Mapping[str, Any] = MappingProxyType({})) -> Chat:
+    """Check a request body. `defaults` stand in for honoured fields that it leaves out.
 
     Raises:
         InvalidRequest: `param` is the path of the first field at fault, as in `messages[0].content`.
     """
-    fields = chat_fields.honoured(json_body.read_object(body))
+    fields = {**defaults, **chat_fields.honoured(json_body.read_object(body))}
     try:
         request = msgspec.convert(fields, ChatRequest, str_keys=True)
     except msgspec.ValidationError as error:
@@ -159,6 +165,8 @@ def read_chat(body: bytes) -> Chat:
         include_reasoning=request.include_reasoning,
         return_token_ids=request.return_token_ids,
         limit_field="max_tokens" if request.max_completion_tokens is None else "max_completion_tokens",
+        prompt_cache_key=request.prompt_cache_key,
+        flex=request.service_tier == "flex",
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from frontend.local_server import LocalServer
@@ -34,17 +35,32 @@ _RETRY_AFTER_S = 5.0
 class EngineWatch:
     """One engine model and the ensemble in front of it.
 
+    Args:
+        target: the name under which requests are routed to it; for messages.
+
     Attributes:
         load: the newest report; None before the first one and while the engine is lost.
+        on_report: called with each report.
         idle: set while this shim has no request in the engine.
     """
 
-    def __init__(self, triton: Triton, ensemble: str, engine: str, settings: FrontendSettings) -> None:
+    def __init__(
+        self,
+        triton: Triton,
+        ensemble: str,
+        engine: str,
+        settings: FrontendSettings,
+        target: str = "local",
+    ) -> None:
+        self.triton = triton
         self.ensemble = ensemble
         self.engine = engine
+        self.target = target
         self.load: Load | None = None
-        self._triton = triton
+        self.on_report: Callable[[Load], None] = lambda load: None
         self._settings = settings
+        self._label = f"{engine} ({target})"
+        self._local = settings.local_triton and not settings.targets  # only then is the server ours to end
         self._seen_at = time.monotonic()
         self._problem = "no report yet"
         self._server: LocalServer | None = None  # of the life that reports, or reported last
@@ -72,10 +88,11 @@ class EngineWatch:
         return len(self._generations)
 
     def check_ready(self) -> None:
-        """Raises EngineUnavailable when requests cannot run now."""
-        if (problem := self.problem) is not None:
+        """Raises EngineUnavailable when the engine is lost. One that is merely silent may be slow: whoever
+        has another one asks `problem`."""
+        if self.load is None:
             raise EngineUnavailable(
-                f"The engine of {self.ensemble} is not ready: {problem}.", retry_after_s=_RETRY_AFTER_S
+                f"The engine of {self.ensemble} is not ready: {self._problem}.", retry_after_s=_RETRY_AFTER_S
             )
 
     def attach(self, generation: Generation) -> None:
@@ -93,17 +110,17 @@ class EngineWatch:
             try:
                 await self._follow()
             except ServiceError as error:
-                log.debug("%s: the watch ended: %s", self.engine, error.message)
+                log.debug("%s: the watch ended: %s", self._label, error.message)
             except TimeoutError:
-                log.warning("%s: silent for %.1f s", self.engine, self.silence_s)
+                log.warning("%s: silent for %.1f s", self._label, self.silence_s)
             except Exception:  # the task's boundary: without a watch the engine would be lost for good
-                log.exception("%s: the watch failed", self.engine)
+                log.exception("%s: the watch failed", self._label)
             await self._diagnose()
             await asyncio.sleep(self._settings.watch_interval_s)
 
     async def _follow(self) -> None:
         """Take in reports until the stream ends, fails or falls silent (TimeoutError)."""
-        stream = self._triton.watch(self.engine, self._settings.watch_interval_s)
+        stream = self.triton.watch(self.engine, self._settings.watch_interval_s)
         try:
             while True:
                 async with asyncio.timeout(self._settings.watch_stale_s):
@@ -122,7 +139,7 @@ class EngineWatch:
                 self._lose("its process has ended")  # a probe may hang on a lock that the process held
                 return await self._recover()
             try:
-                self._report(await self._triton.ping(self.engine, _PROBE_TIMEOUT_S))
+                self._report(await self.triton.ping(self.engine, _PROBE_TIMEOUT_S))
                 return
             except EngineUnavailable:
                 self._lose("it is down")
@@ -134,24 +151,25 @@ class EngineWatch:
                 self._lose("it hangs", gone=False)
                 if self._server is not None and self._settings.recover:
                     return await self._recover()
-                log.error("%s hangs and cannot be restarted from here: restart Triton", self.engine)
+                log.error("%s hangs and cannot be restarted from here: restart Triton", self._label)
                 self._seen_at = time.monotonic()  # keep probing; say it again after watch_hung_s
 
     def _report(self, load: Load) -> None:
         if self.load is None:
-            log.info("%s is ready (pid %d, %s on %s)", self.engine, load.pid, load.dtype, load.device)
+            log.info("%s is ready (pid %d, %s on %s)", self._label, load.pid, load.dtype, load.device)
         elif (load.pid, load.started) != (self.load.pid, self.load.started):
             self._lose("it was restarted")
-        if self.load is None and self._settings.local_triton:
+        if self.load is None and self._local:
             self._server = LocalServer.of(load)
         self.load = load
         self._seen_at = time.monotonic()
+        self.on_report(load)
 
     def _lose(self, problem: str, *, gone: bool = True) -> None:
         """The engine's life is over, and with it that of every request in it; unless it is not `gone` and may
         come back to itself, so that its requests have to be withdrawn."""
         if self.load is not None:
-            log.error("%s is lost: %s; %d requests fail", self.engine, problem, len(self._generations))
+            log.error("%s is lost: %s; %d requests fail", self._label, problem, len(self._generations))
         self.load = None
         self._problem = problem
         error = EngineUnavailable(
@@ -173,14 +191,14 @@ class EngineWatch:
         restart_at = time.monotonic() + (backoff_s if ended else 0.0)
         slow_since: float | None = None
         while True:
-            if await self._triton.server_live():  # before the probe: what it finds is then about the engine
+            if await self.triton.server_live():  # before the probe: what it finds is then about the engine
                 try:
-                    self._report(await self._triton.ping(self.engine, _PROBE_TIMEOUT_S))
+                    self._report(await self.triton.ping(self.engine, _PROBE_TIMEOUT_S))
                     return
                 except DeadlineExceeded:  # slow is not dead
                     slow_since = slow_since or time.monotonic()
                 except ServiceError as error:
-                    log.debug("%s: %s", self.engine, error.message)
+                    log.debug("%s: %s", self._label, error.message)
                     slow_since = None
                 slow = slow_since is not None and time.monotonic() - slow_since < self._settings.watch_hung_s
                 if self._settings.recover and not slow and time.monotonic() >= restart_at:
@@ -191,6 +209,6 @@ class EngineWatch:
 
     async def _restore(self) -> None:
         try:
-            await restore(self._triton, self.engine, self.ensemble)
+            await restore(self.triton, self.engine, self.ensemble)
         except ServiceError as error:
-            log.warning("%s: recovery failed: %s", self.engine, error.message)
+            log.warning("%s: recovery failed: %s", self._label, error.message)

@@ -26,9 +26,13 @@ class EventStream(Response):
     """
 
     def __init__(
-        self, events: AsyncGenerator[bytes], resources: contextlib.AsyncExitStack, timeout_s: float
+        self,
+        events: AsyncGenerator[bytes],
+        resources: contextlib.AsyncExitStack,
+        timeout_s: float,
+        headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(media_type="text/event-stream")
+        super().__init__(media_type="text/event-stream", headers=headers)
         del self.headers["content-length"]
         self.headers["cache-control"] = "no-cache"
         self.headers["x-accel-buffering"] = "no"  # nginx would gather events
@@ -43,7 +47,7 @@ class EventStream(Response):
                 async with asyncio.timeout(self._timeout_s), contextlib.aclosing(self._events):
                     await self._send(scope, send)
             except TimeoutError:  # no error event: the client would not read that either
-                scope["state"]["log"]["error"] = DeadlineExceeded.code
+                scope["state"]["record"].error = DeadlineExceeded.code
 
     async def _send(self, scope: Scope, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -55,7 +59,7 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": data, "more_body": True})
         except Exception as error:  # the status is sent: this is the boundary for what comes after it
             failure = as_service_error(error)
-            scope["state"]["log"]["error"] = failure.code
+            scope["state"]["record"].error = failure.code
             await send({"type": "http.response.body", "body": event(failure.envelope()), "more_body": True})
         finally:
             keep_alive.cancel()

@@ -54,6 +54,7 @@ class Generation:
         request_id: unique among all live requests of the engine.
         accept_timeout_s: how long Triton may take to accept or refuse.
         deadline_s: how long the whole request may take.
+        traceparent: the trace that Triton's own spans belong to, if it should make some.
 
     Raises:
         EngineUnavailable: on entering, when the target is not ready.
@@ -71,6 +72,7 @@ class Generation:
         options: GenerationOptions,
         accept_timeout_s: float,
         deadline_s: float,
+        traceparent: str | None = None,
     ) -> None:
         self.request_id = request_id
         self._triton = triton
@@ -80,6 +82,7 @@ class Generation:
         self._options = options
         self._accept_timeout_s = accept_timeout_s
         self._deadline_s = deadline_s
+        self._traceparent = traceparent
         self._stopped: ServiceError | None = None
         self._over = False  # the engine has ended it, or never had it
         self._left = asyncio.Event()  # nobody reads any more
@@ -88,7 +91,7 @@ class Generation:
         self._target.check_ready()
         loop = asyncio.get_running_loop()
         self._stream = self._triton.generate(
-            self._target.ensemble, self.request_id, self._prompt, self._options
+            self._target.ensemble, self.request_id, self._prompt, self._options, self._traceparent
         )
         self._target.attach(self)
         self._accept_timer = loop.call_later(

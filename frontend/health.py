@@ -1,4 +1,7 @@
-"""`/livez` (restart me when this fails), `/readyz` (send me requests), `/health` (how it is, in numbers)."""
+"""`/livez` (restart me when this fails), `/readyz` (send me requests), `/health` (how it is, in numbers).
+
+Open to everybody, for balancers have no key: numbers of what runs are for those who may ask it anything.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from frontend.engine_watch import EngineWatch
+from frontend.routing.target import Target
 from frontend.service import Service
 from gpt_oss_triton import __version__
 
@@ -32,21 +35,22 @@ async def readyz(request: Request) -> Response:
 @router.get("/health")
 async def health(request: Request) -> dict[str, Any]:
     service: Service = request.app.state.service
+    in_detail = request.state.caller is not None
     return {
         "status": "ready" if not service.problems() else "not ready",
         "version": __version__,
         "draining": service.draining,
-        "engines": {engine.engine: _engine(engine, request.state.authorized) for engine in service.engines},
+        "engines": {target.name: _engine(target, in_detail) for target in service.engines},
     }
 
 
-def _engine(engine: EngineWatch, in_detail: bool) -> dict[str, Any]:
-    """How one engine is; only those who may ask it anything are told what runs in it, and how much."""
+def _engine(target: Target, in_detail: bool) -> dict[str, Any]:
     state = {
-        "model": engine.ensemble,
-        "ready": engine.problem is None,
-        "problem": engine.problem,
-        "in_flight": engine.in_flight,
-        "silence_s": round(engine.silence_s, 3),
+        "model": target.ensemble,
+        "ready": target.problem is None,
+        "problem": target.problem,
+        "silence_s": round(target.watch.silence_s, 3),
     }
-    return {**state, "load": msgspec.to_builtins(engine.load)} if in_detail else state
+    if not in_detail:
+        return state
+    return {**state, "in_flight": target.watch.in_flight, "load": msgspec.to_builtins(target.load)}

@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from frontend.app import create_app
+from frontend.http_protocol import bounded_protocol
 from gpt_oss_triton.config import FrontendSettings
 from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.launch import ports
@@ -79,10 +80,10 @@ def serve(settings: FrontendSettings, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=bounded_protocol(settings.max_header_bytes, settings.body_timeout_s),
         ws="none",
         lifespan="on",
-        access_log=False,  # request_log has one line for each request
+        access_log=False,  # `Observed` has every request logged once
         log_config=None,
         server_header=False,
         backlog=ports.BACKLOG,

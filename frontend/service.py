@@ -1,22 +1,39 @@
-"""What all requests share: the connection to Triton, the engines behind it, and whether it is draining."""
+"""What all requests share: the targets, who is admitted to them, sessions, telemetry, and the drain."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Self
 
+import msgspec
+
+from frontend.admission.admission import Admission, Placement
+from frontend.admission.ask import Ask
+from frontend.admission.degradation import Relief
 from frontend.background import BackgroundTasks
+from frontend.caller import Caller
+from frontend.chat_reply import fingerprint
 from frontend.chat_request import Chat
-from frontend.engine_watch import EngineWatch
+from frontend.dispatch import Dispatch
+from frontend.engine_controls import EngineControls
 from frontend.generation import Generation
-from frontend.triton import Triton
+from frontend.response_cache import ResponseCache
+from frontend.routing.prefix_index import prefix_points
+from frontend.routing.router import Router
+from frontend.routing.sessions import Sessions, Turn
+from frontend.routing.target import Target, check_targets, make_targets
 from gpt_oss_triton.config import FrontendSettings
 from gpt_oss_triton.errors import ConfigurationError, EngineUnavailable, ModelNotFound
-from gpt_oss_triton.wire import ENGINE_OF
+from gpt_oss_triton.telemetry import events
+from gpt_oss_triton.telemetry.labels import EngineLabels
+from gpt_oss_triton.telemetry.record import RequestRecord
+from gpt_oss_triton.telemetry.telemetry import Telemetry
+from gpt_oss_triton.wire import ENGINE_OF, Load
 
 log = logging.getLogger(__name__)
 
@@ -31,49 +48,66 @@ def check_models(settings: FrontendSettings) -> None:
             raise ConfigurationError(
                 f"models: {model!r} is {ensemble!r} in Triton, which is none of: {known}."
             )
+    check_targets(settings)
 
 
 class Service:
     """Made by `running`.
 
     Attributes:
-        models: model id at the API -> engine; ids may share one.
+        started: monotonic seconds.
         created: Unix seconds, what the API calls a model's creation.
+        models: model id at the API -> ensemble; ids may share one.
+        engines: the targets.
         draining: no new completions; those in flight go on.
+        sampling: defaults of a request's fields.
     """
 
-    def __init__(self, settings: FrontendSettings, triton: Triton) -> None:
+    def __init__(self, settings: FrontendSettings, telemetry: Telemetry) -> None:
         self.settings = settings
+        self.telemetry = telemetry
+        self.started = time.monotonic()
         self.created = int(time.time())
+        self.models = settings.models
         self.draining = False
-        self._triton = triton
-        self._background = BackgroundTasks()
-        watches = {
-            ensemble: EngineWatch(triton, ensemble, ENGINE_OF[ensemble], settings)
-            for ensemble in settings.models.values()
+        self._stopping = False
+        self.sampling = {
+            "temperature": settings.default_temperature,
+            "top_p": settings.default_top_p,
+            "reasoning_effort": settings.default_reasoning_effort,
         }
-        self.engines = list(watches.values())
-        self.models = {model: watches[ensemble] for model, ensemble in settings.models.items()}
+        self.engines = make_targets(settings)
+        self.sessions = Sessions(settings.max_sessions, settings.session_idle_s)
+        self.router = Router(self.engines, settings, self.sessions)
+        self.admission = Admission(self.router, settings)
+        self.response_cache = ResponseCache(settings.response_cache_entries, settings.response_cache_ttl_s)
+        self._background = BackgroundTasks()
+        controls = EngineControls(self.engines, self.sessions, self._background)
+        self._relief = Relief(controls.tune, controls.end_idle_sessions)
+        self.admission.on_level = self._level_changed
+        for target in self.engines:
+            target.on_report = self.admission.wake
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def running(cls, settings: FrontendSettings) -> AsyncIterator[Self]:
+    async def running(cls, settings: FrontendSettings, telemetry: Telemetry) -> AsyncIterator[Self]:
         """A service whose engines are watched."""
-        key = settings.triton_control_key
-        triton = Triton(settings.triton_url, key.get_secret_value() if key is not None else None)
-        service = cls(settings, triton)
-        watchers = [asyncio.create_task(engine.run(), name=engine.engine) for engine in service.engines]
+        service = cls(settings, telemetry)
+        tasks = [asyncio.create_task(t.watch.run(), name=f"watch {t.name}") for t in service.engines]
+        tasks.append(asyncio.create_task(service.sessions.run(settings.session_sweep_s), name="sessions"))
         try:
-            yield service
+            async with telemetry.running():
+                yield service
         finally:
             await service._background.finish(_FAREWELL_S)
-            for watcher in watchers:
-                watcher.cancel()
-            await asyncio.gather(*watchers, return_exceptions=True)
-            await triton.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for triton in {target.watch.triton for target in service.engines}:
+                await triton.close()
 
-    def resolve(self, model: str) -> EngineWatch:
-        """The engine that serves a model id. Raises ModelNotFound."""
+    def resolve(self, model: str) -> str:
+        """The ensemble that serves a model id. Raises ModelNotFound."""
         try:
             return self.models[model]
         except KeyError:
@@ -82,29 +116,75 @@ class Service:
                 f"There is no model {model[:64]!r}; served are: {known}.", param="model"
             ) from None
 
-    def generation(self, target: EngineWatch, request_id: str, chat: Chat) -> Generation:
-        """A generation to enter. Raises EngineUnavailable while draining."""
-        if self.draining:
-            raise EngineUnavailable("The server is draining.", retry_after_s=5.0)
-        return Generation(
-            self._triton,
-            target,
-            self._background,
-            request_id=request_id,
-            prompt=chat.prompt,
-            options=chat.options,
-            accept_timeout_s=self.settings.accept_timeout_s,
-            deadline_s=self.settings.request_timeout_s,
+    def cache_key(self, caller: Caller, ensemble: str, chat: Chat) -> bytes | None:
+        """Under which the response cache holds the answer; None where it keeps none."""
+        return self.response_cache.key(
+            caller.salt, ensemble, fingerprint(self.load_of(ensemble)), chat.prompt, chat.options
         )
 
+    def load_of(self, ensemble: str, target: str | None = None) -> Load | None:
+        """The newest report of a target of the ensemble: the named one, or any."""
+        of_ensemble = [t for t in self.engines if t.ensemble == ensemble and target in (None, t.name)]
+        return next((t.load for t in of_ensemble if t.load is not None), None)
+
+    def ask(self, chat: Chat, body: bytes, caller: Caller, turn: Turn, record: RequestRecord) -> Ask:
+        """What admission and routing know of a request."""
+        ensemble = self.resolve(chat.model)
+        estimate = self.admission.estimate(ensemble, chat.prompt, chat.options.max_tokens)
+        return Ask(
+            ensemble=ensemble,
+            caller=caller,
+            priority="low" if chat.flex else caller.priority,
+            estimate=estimate,
+            prefix=prefix_points(chat.prompt, caller.salt, estimate.prompt_tokens),
+            session=turn.session,
+            booking=hashlib.blake2b(body, key=caller.name.encode(), digest_size=16).digest(),
+            deadline=time.monotonic() + self.settings.request_timeout_s,
+            record=record,
+        )
+
+    def dispatch(self, ask: Ask, chat: Chat, turn: Turn, request_id: str) -> Dispatch:
+        """A request to enter, on whichever target admission finds for it."""
+        options = msgspec.structs.replace(chat.options, lease=turn.lease, cache_salt=ask.caller.salt)
+        trace = ask.record.trace
+        traceparent = trace.header(sampled=True) if self.telemetry.keeps(trace) else None
+
+        def generate(placement: Placement) -> Generation:
+            watch = placement.target.watch
+            return Generation(
+                watch.triton,
+                watch,
+                self._background,
+                request_id=request_id,
+                prompt=chat.prompt,
+                options=options,
+                accept_timeout_s=self.settings.accept_timeout_s,
+                deadline_s=max(0.0, ask.deadline - time.monotonic()),
+                traceparent=traceparent,
+            )
+
+        return Dispatch(self.admission, ask, generate)
+
+    def labels(self, record: RequestRecord) -> EngineLabels:
+        """The engine that ran a request, as metrics call it."""
+        for target in self.engines:
+            if target.name == record.target and target.load is not None:
+                return EngineLabels.of(target.ensemble, target.load)
+        return EngineLabels()
+
     def problems(self) -> list[str]:
-        """Why the service is not ready; empty when it is."""
+        """Why the service is not ready; empty when it is. An ensemble is ready when one of its targets is."""
         found = ["draining"] if self.draining else []
-        return found + [f"{e.engine}: {e.problem}" for e in self.engines if e.problem is not None]
+        for ensemble in dict.fromkeys(self.models.values()):
+            targets = [target for target in self.engines if target.ensemble == ensemble]
+            if all(target.problem is not None for target in targets):
+                found += [f"{target.watch.engine} ({target.name}): {target.problem}" for target in targets]
+        return found
 
     @property
     def in_flight(self) -> int:
-        return sum(engine.in_flight for engine in self.engines)
+        """Requests inside the engines."""
+        return sum(target.watch.in_flight for target in self.engines)
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Refuse new requests, wait for those in flight, then end the ones that are left.
@@ -112,17 +192,36 @@ class Service:
         Args:
             hurry: set it to stop waiting.
         """
-        self.draining = True
+        self._stopping = True
+        self.refuse_new()
         log.info("draining: %d requests in flight", self.in_flight)
         idle = asyncio.create_task(self._idle())
         waits = {idle, asyncio.create_task(hurry.wait())}
         await asyncio.wait(waits, timeout=self.settings.drain_timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        for engine in self.engines:
-            engine.stop_all(EngineUnavailable("The server is shutting down.", retry_after_s=5.0))
+        for target in self.engines:
+            target.watch.stop_all(EngineUnavailable("The server is shutting down.", retry_after_s=5.0))
         await asyncio.wait({idle}, timeout=_FAREWELL_S)
         for wait in waits:
             wait.cancel()
 
+    def refuse_new(self) -> None:
+        """New requests and waiting ones get 503, until `resume`."""
+        self.draining = True
+        self.admission.drain()
+
+    def resume(self) -> None:
+        """Take requests again, unless the server is about to end."""
+        if self._stopping:
+            return
+        self.draining = False
+        self.admission.resume()
+
+    def _level_changed(self, ensemble: str, targets: Iterable[Target], before: int, level: int) -> None:
+        targets = list(targets)
+        fullest = max((target.capacity.kv_fraction for target in targets), default=0.0)
+        events.memory_pressure(ensemble, before, level, fullest)
+        self._relief.level_changed(ensemble, targets, before, level)
+
     async def _idle(self) -> None:
-        for engine in self.engines:
-            await engine.idle.wait()  # no new request can come while the service drains
+        for target in self.engines:
+            await target.watch.idle.wait()  # no new request can come while the service drains

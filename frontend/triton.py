@@ -115,15 +115,24 @@ class Triton:
         await self._channel.close()
 
     def generate(
-        self, model: str, request_id: str, prompt: wire.PromptRequest, options: wire.GenerationOptions
+        self,
+        model: str,
+        request_id: str,
+        prompt: wire.PromptRequest,
+        options: wire.GenerationOptions,
+        traceparent: str | None = None,
     ) -> AnswerStream:
-        """Start one request. Errors come from the stream's first `read`."""
+        """Start one request. Errors come from the stream's first `read`.
+
+        Args:
+            traceparent: W3C trace context under which Triton's own spans go.
+        """
         request = _request(model, request_id)
         _add_bytes(request, wire.PROMPT, wire.encode(prompt))
         _add_bytes(request, wire.OPTIONS, wire.encode(options))
         _add_bool(request, wire.STREAM, True)
         _add_bool(request, wire.RETURN_TEXT, False)
-        return self._open(request)
+        return self._open(request, metadata=(("traceparent", traceparent),) if traceparent else None)
 
     def watch(self, engine: str, interval_s: float) -> AnswerStream:
         """A stream of `Load` events that lasts until it is cancelled."""
@@ -141,6 +150,14 @@ class Triton:
     async def cancel(self, engine: str, request_id: str, timeout_s: float) -> bool:
         """End a request in its engine; False when the engine does not have it. Raises as `ping`."""
         return (await self._ask(engine, wire.Cancel(request_id), wire.CancelResult, timeout_s)).found
+
+    async def tune(self, engine: str, max_step_tokens: int | None, timeout_s: float) -> wire.Load:
+        """Set an engine's step size, None for the configured one. Raises as `ping`."""
+        return await self._ask(engine, wire.Tune(max_step_tokens), wire.Load, timeout_s)
+
+    async def end_leases(self, engine: str, sessions: list[str], timeout_s: float) -> wire.Load:
+        """Give up the KV leases of sessions. Raises as `ping`."""
+        return await self._ask(engine, wire.EndLeases(sessions), wire.Load, timeout_s)
 
     async def server_live(self) -> bool:
         try:
@@ -185,9 +202,15 @@ class Triton:
         _add_bytes(request, wire.CONTROL, wire.encode(control))
         return self._open(request, timeout_s)
 
-    def _open(self, request: Any, timeout_s: float | None = None) -> AnswerStream:
+    def _open(
+        self,
+        request: Any,
+        timeout_s: float | None = None,
+        metadata: tuple[tuple[str, str], ...] | None = None,
+    ) -> AnswerStream:
         # The iterator ends after one request: with the half-close Triton ends the stream after the last response.
-        return AnswerStream(self._stub.ModelStreamInfer(iter((request,)), timeout=timeout_s))
+        call = self._stub.ModelStreamInfer(iter((request,)), timeout=timeout_s, metadata=metadata)
+        return AnswerStream(call)
 
 
 async def _unary(call: Any) -> Any:

@@ -258,4 +258,4 @@ def _leaves_nothing_behind(shim: ShimProcess, triton: TritonServer) -> Iterator[
     assert "Traceback" not in shim.log()
     load = DirectClient(triton.grpc_url).load()
     assert (load.running, load.waiting, load.blocks_used) == (0, 0, 0)
-    assert httpx.get(f"{shim.url}/health").json()["engines"]["gpt_oss_20b_engine"]["in_flight"] == 0
+    assert httpx.get(f"{shim.url}/health").json()["engines"]["local"]["in_flight"] == 0

@@ -28,8 +28,10 @@ from gpt_oss_triton.launch.bound_exec import bound
 from gpt_oss_triton.launch.places import temporary_root
 from gpt_oss_triton.launch.server_log import ServerLog
 from gpt_oss_triton.launch.triton_install import TritonInstall, find_install
+from gpt_oss_triton.telemetry.otlp import traces_url
 from gpt_oss_triton.wire import CONTROL_KEY_HEADER
 
+_CONTROL_APIS = "model-repository,shared-memory,trace,logging"  # what changes the server, and not what asks it
 _LOOPBACK = "127.0.0.1"
 _POLL_S = 0.1
 _STUBS_END_S = 5.0
@@ -227,7 +229,7 @@ class TritonServer:
         settings, shm = self._settings, self._settings.shm_bytes
         # The key is visible to this machine's users in the process list. It is there against whatever else
         # can reach a loopback port: a browser page, a forwarded request.
-        restriction = f"model-repository:{CONTROL_KEY_HEADER}={self.control_key}"
+        restriction = f"{_CONTROL_APIS}:{CONTROL_KEY_HEADER}={self.control_key}"
         return [
             *bound(self._install.binary),
             f"--model-repository={settings.model_repository}",
@@ -248,8 +250,19 @@ class TritonServer:
             f"--backend-config=python,shm-growth-byte-size={shm}",
             f"--exit-timeout-secs={settings.exit_timeout_s}",
             "--log-format=ISO8601",
+            *_trace_options(os.environ),
             *settings.extra_arguments,
         ]
+
+
+def _trace_options(environment: Mapping[str, str]) -> list[str]:
+    """Triton's own spans, to where the shim's go. At rate 0 it makes them for no other requests than those
+    that come with a `traceparent`, and the shim sends one only where it keeps the trace."""
+    url = traces_url(environment)
+    if url is None:
+        return []
+    settings = ("mode=opentelemetry", f"opentelemetry,url={url}", "level=TIMESTAMPS", "rate=0")
+    return [f"--trace-config={setting}" for setting in settings]
 
 
 def _reserve_port() -> socket.socket:

@@ -28,7 +28,7 @@ ENGINE = wire.ENGINE_OF[ENSEMBLE]
 NOT_HEALTHY = f"in ensemble '{ENSEMBLE}', Stub process '{ENGINE}_0_0' is not healthy."
 
 LOAD = wire.Load(
-    pid=1, started=0.0, sequence=0, running=0, waiting=0, blocks_total=64, blocks_used=0, blocks_cached=0,
+    pid=1, started=0.0, sequence=0, running=0, waiting=0, blocks_total=8192, blocks_used=0, blocks_cached=0,
     block_size=16, max_context=4096, max_sequences=64, max_waiting=256, steps=0, step_age_s=0.0,
     prompt_tokens=0, cached_tokens=0, output_tokens=0, preemptions=0, failed_steps=0,
     output_tokens_per_s=0.0, dtype="float32", device="cpu", checkpoint="fake",

@@ -90,7 +90,6 @@ def test_neutral_values_are_accepted(name: str, value: Any) -> None:
         ("functions", [{"name": "f"}]),
         ("function_call", {"name": "f"}),
         ("store", True),
-        ("service_tier", "flex"),
         ("verbosity", "low"),
         ("web_search_options", {}),
         ("chat_template_kwargs", {"enable_thinking": False}),

@@ -142,3 +142,15 @@ def test_an_error_does_not_echo_a_book() -> None:
     with pytest.raises(InvalidRequest) as caught:
         read_chat(chat(messages=[{"role": "x" * 1_000_000, "content": ""}]))
     assert len(caught.value.message) < 1000
+
+
+def test_defaults_stand_in_for_what_is_left_out_and_for_null() -> None:
+    defaults = {"temperature": 0.3, "top_p": 0.8, "reasoning_effort": "high"}
+    result = read_chat(chat(temperature=None, top_p=0.5), defaults)
+    assert (result.options.temperature, result.options.top_p) == (0.3, 0.5)
+    assert result.prompt.reasoning_effort == "high"
+
+
+@pytest.mark.parametrize(("tier", "flex"), [("auto", False), ("flex", True), ("priority", False)])
+def test_only_the_flex_tier_gives_way(tier: str, flex: bool) -> None:
+    assert read_chat(chat(service_tier=tier)).flex is flex

@@ -199,7 +199,7 @@ async def test_the_shim_may_start_first(settings: FrontendSettings, fake: FakeTr
 async def test_health_has_the_load(app: FastAPI) -> None:
     record = (await get(app, "/health")).json()
     assert record["status"] == "ready"
-    engine = record["engines"][ENGINE]
-    assert engine["load"]["blocks_total"] == 64
+    engine = record["engines"]["local"]
+    assert engine["load"]["blocks_total"] == 8192
     assert engine["in_flight"] == 0
     assert engine["problem"] is None

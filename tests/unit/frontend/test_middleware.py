@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -18,13 +19,20 @@ from tests.unit.frontend.fake_triton import ENSEMBLE
 pytestmark = pytest.mark.anyio
 
 PATH = "/v1/chat/completions"
+ORIGIN = "https://app.example"
 CHAT = {"model": ENSEMBLE, "messages": [{"role": "user", "content": "hi"}]}
 
 
 @pytest.fixture
 def settings(settings: FrontendSettings) -> FrontendSettings:
     return settings.model_copy(
-        update={"max_body_bytes": 1000, "max_header_bytes": 2000, "api_key": SecretStr("s3cret")}
+        update={
+            "max_body_bytes": 1000,
+            "max_header_bytes": 2000,
+            "body_timeout_s": 0.5,
+            "api_key": SecretStr("s3cret"),
+            "cors_origins": [ORIGIN],
+        }
     )
 
 
@@ -64,6 +72,17 @@ async def test_body_at_the_limit(http: httpx.AsyncClient) -> None:
     assert response.status_code == 200
 
 
+@pytest.mark.parametrize("step_s", [0.03, 60.0], ids=["trickles", "stalls"])
+async def test_a_body_that_takes_too_long(http: httpx.AsyncClient, step_s: float) -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            yield b" "
+            await asyncio.sleep(step_s)
+
+    response = await http.post(PATH, content=slowly(), headers={"content-type": "application/json"})
+    assert error(response) == (408, "request_timeout")
+
+
 async def test_headers(http: httpx.AsyncClient) -> None:
     assert error(await http.get("/v1/models", headers={"x-much": "x" * 2000})) == (431, "headers_too_large")
 
@@ -93,6 +112,53 @@ async def test_probes_need_no_key(http: httpx.AsyncClient, path: str) -> None:
 @pytest.mark.parametrize("path", ["/v1/models", "/openapi.json", "/nothing"])
 async def test_all_else_does(http: httpx.AsyncClient, path: str) -> None:
     assert error(await http.get(path, headers={"authorization": ""}))[0] == 401
+
+
+def preflight(
+    origin: str, method: str = "POST", headers: str = "authorization,content-type"
+) -> dict[str, str]:
+    return {
+        "authorization": "",
+        "origin": origin,
+        "access-control-request-method": method,
+        "access-control-request-headers": headers,
+    }
+
+
+async def test_a_preflight_needs_no_key(http: httpx.AsyncClient) -> None:
+    allowed = await http.options(PATH, headers=preflight(ORIGIN))
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == ORIGIN
+    assert "authorization" in allowed.headers["access-control-allow-headers"].lower()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        preflight("https://evil.example"),
+        preflight("null"),
+        preflight(f"{ORIGIN}.evil.example"),
+        preflight(ORIGIN, method="DELETE"),
+        preflight(ORIGIN, headers="x-anything"),
+    ],
+)
+async def test_other_preflights_are_refused(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    refused = await http.options(PATH, headers=headers)
+    assert refused.status_code == 400
+    assert refused.headers.get("access-control-allow-origin") in (None, ORIGIN)
+
+
+async def test_answers_and_errors_are_readable_for_listed_origins_only(http: httpx.AsyncClient) -> None:
+    for key, status in (("Bearer s3cret", 200), ("Bearer wrong", 401)):
+        headers = {"authorization": key}
+        listed = await http.get("/v1/models", headers=headers | {"origin": ORIGIN})
+        assert listed.status_code == status
+        assert listed.headers["access-control-allow-origin"] == ORIGIN
+        exposed = listed.headers["access-control-expose-headers"].lower().split(", ")
+        assert {"x-request-id", "retry-after"} <= set(exposed)
+        assert "access-control-allow-credentials" not in listed.headers
+        other = await http.get("/v1/models", headers=headers | {"origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
 
 
 async def test_router_errors_have_the_envelope(http: httpx.AsyncClient) -> None:
@@ -135,14 +201,13 @@ async def test_one_line_for_a_request_and_no_secrets(
     with caplog.at_level(logging.INFO):
         await http.post(PATH, json=CHAT, headers={"x-request-id": "id-1"})
         await http.get("/livez")
-        await http.get("/no%0Athing")
-    lines = [record.getMessage() for record in caplog.records if record.name == "frontend.request_log"]
-    assert len(lines) == 2
-    assert lines[0].startswith(f"POST {PATH} 200 ")
-    assert "id=id-1" in lines[0]
-    assert "finish=stop" in lines[0]
-    assert "\n" not in lines[1]
-    assert "s3cret" not in "".join(lines)
+        await http.get("/nothing")
+    ours = [record for record in caplog.records if record.name.startswith(("frontend", "gpt_oss_triton"))]
+    chat, nothing = (record.msg for record in ours if isinstance(record.msg, dict))
+    assert (chat["event"], chat["path"], chat["status"]) == ("request_end", PATH, 200)
+    assert (chat["request_id"], chat["finish"], chat["key"]) == ("id-1", "stop", "default")
+    assert nothing["status"] == 404
+    assert "s3cret" not in str([record.msg for record in ours])
 
 
 async def test_models(http: httpx.AsyncClient) -> None:

@@ -1,0 +1,46 @@
+"""How many tokens a prompt will have, from its bytes: rendering it here would cost more than it is worth."""
+
+from __future__ import annotations
+
+from frontend.admission.ask import Estimate
+from gpt_oss_triton.wire import PromptRequest
+
+# What harmony puts around the text (measured with `harmony.render`).
+_PROMPT_TOKENS = 50
+_MESSAGE_TOKENS = 6
+_FIRST_RATIO = 0.25  # tokens a byte, before anything was learned; English has 0.2, Chinese 0.3
+_FIRST_BYTES = 4_000.0  # what that is worth against what is learned
+_MEMORY_BYTES = 200_000.0  # the ratio is that of about so much text
+
+
+class Estimator:
+    """Learns the ratio of one model's tokens to bytes.
+
+    Args:
+        output_reserve_tokens: reckoned with for an answer whose limit is higher, or not given.
+    """
+
+    def __init__(self, output_reserve_tokens: int) -> None:
+        self._reserve = output_reserve_tokens
+        self._bytes = _FIRST_BYTES
+        self._tokens = _FIRST_BYTES * _FIRST_RATIO
+
+    @property
+    def tokens_per_byte(self) -> float:
+        return self._tokens / self._bytes
+
+    def estimate(self, prompt: PromptRequest, max_tokens: int | None) -> Estimate:
+        text_bytes = sum(len(m.content.encode()) + len((m.reasoning or "").encode()) for m in prompt.messages)
+        frame_tokens = _PROMPT_TOKENS + _MESSAGE_TOKENS * len(prompt.messages)
+        return Estimate(
+            prompt_tokens=frame_tokens + round(text_bytes * self.tokens_per_byte),
+            output_tokens=min(max_tokens or self._reserve, self._reserve),
+            text_bytes=text_bytes,
+            frame_tokens=frame_tokens,
+        )
+
+    def learn(self, estimate: Estimate, prompt_tokens: int) -> None:
+        """`prompt_tokens` is what the prompt really had. A longer prompt says more and counts for more."""
+        fade = max(0.0, 1 - estimate.text_bytes / _MEMORY_BYTES)
+        self._bytes = self._bytes * fade + estimate.text_bytes
+        self._tokens = self._tokens * fade + max(0, prompt_tokens - estimate.frame_tokens)

@@ -1,0 +1,112 @@
+"""One ensemble's admission: who waits for it, how fast it serves, and how long it may be waited for."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from frontend.admission.ask import Ask
+from frontend.admission.bookings import Bookings
+from frontend.admission.degradation import Ladder
+from frontend.admission.estimator import Estimator
+from frontend.admission.fair_queue import WEIGHTS, FairQueue, FlowKey, flow_of
+from frontend.admission.refusal import Decision
+from gpt_oss_triton.config import FrontendSettings
+
+if TYPE_CHECKING:
+    from frontend.routing.target import Target
+
+_FIRST_TOKEN_S = 1.0  # before it was seen
+_FIRST_TOKEN_WEIGHT = 0.05  # of the newest request in the mean
+# The wait before an engine takes a request may be this part of the time from there to its first token. While there
+# are more requests than can be served, everyone who is let in waits for about as long as the bound allows, so a
+# longer bound serves nobody more and everybody later.
+_WAIT_SHARE = 0.25
+_KEPT_FREE = 1 / 10  # of the slots, from the caller that holds most
+
+
+class Lane:
+    """Attributes:
+    targets: those that have run a request of this ensemble, by name.
+    """
+
+    def __init__(self, settings: FrontendSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self.queue = FairQueue()
+        self.bookings = Bookings(clock)
+        self.ladder = Ladder(clock)
+        self.estimator = Estimator(settings.output_reserve_tokens)
+        self.targets: dict[str, Target] = {}
+        self._settings = settings
+        self._clock = clock
+        self._first_token_s = _FIRST_TOKEN_S
+
+    @property
+    def service_rate(self) -> float:
+        """Requests per second that are served when all slots are taken; 0 before any was placed."""
+        return sum(target.capacity.service_rate for target in self._live())
+
+    @property
+    def wait_limit_s(self) -> float:
+        """The longest wait that is let in. The next in line always is, unless even that takes too long."""
+        rate = self.service_rate
+        adaptive_s = max(_WAIT_SHARE * self._first_token_s, 1 / rate if rate else 0.0)
+        return min(self._settings.queue_wait_s, adaptive_s)
+
+    @property
+    def pressure(self) -> float:
+        """1 where something is at its end; see `degradation`."""
+        kv = min((t.capacity.kv_used for t in self._live()), default=0.0)
+        filled = len(self.queue) / self._settings.max_queue if self._settings.max_queue else 0.0
+        next_in_turn = self.queue.candidates(self.barred())[:1]
+        waited_s = self._clock() - next_in_turn[0].since if next_in_turn else 0.0
+        return max(kv, filled, waited_s / self._settings.queue_wait_s)
+
+    def expected_waits_s(self) -> Iterator[float]:
+        """Seconds until the first, second, third … of those who wait would run."""
+        return heapq.merge(*(target.capacity.free_in_s() for target in self._live()))
+
+    def expected_wait_s(self, ask: Ask) -> float:
+        """Seconds until a newcomer would run."""
+        return next(islice(self.expected_waits_s(), self.queue.ahead_of(ask), None), 0.0)
+
+    def barred(self) -> FlowKey | None:
+        """The flow that must leave the last slots to others, which find room at once as if it were not there."""
+        slots = sum(target.capacity.limit for target in self._live())
+        taken = sum(target.capacity.in_flight for target in self._live())
+        return self.queue.greediest() if slots - taken <= math.ceil(_KEPT_FREE * slots) else None
+
+    def refusal(self, ask: Ask, *, booked: bool) -> Decision | None:
+        """Why a request may not wait here, if so. One that is `booked` is bound by the hard limits only; a caller
+        with less than its share of a full queue is let in when it is others that fill it."""
+        most, waiting = self._settings.max_queue, len(self.queue)
+        callers = len(self.queue.flows() | {flow_of(ask)})
+        if waiting >= most and (self.queue.count(flow_of(ask)) >= most // callers or waiting >= 2 * most):
+            return "queue_full"
+        wait_s = self.expected_wait_s(ask)
+        if wait_s > min(self._settings.queue_wait_s, ask.deadline - self._clock()):
+            return "wait"
+        return None if booked or wait_s <= self.wait_limit_s else "wait"
+
+    def book(self, ask: Ask) -> int:
+        """Promise a refused request a turn: after how many seconds it should come back."""
+        flow = flow_of(ask)
+        earliest_s = max(0.0, self.expected_wait_s(ask) - self.wait_limit_s)
+        active = self.queue.flows() | self.bookings.flows() | {flow}
+        share = WEIGHTS[ask.priority] / sum(WEIGHTS[priority] for priority, _ in active)
+        return self.bookings.book(ask.booking, flow, earliest_s=earliest_s, rate=share * self.service_rate)
+
+    def learn(self, ask: Ask) -> None:
+        """The request has ended, however; what is known of it by now tells what to expect of others."""
+        record = ask.record
+        if record.prompt_tokens:
+            self.estimator.learn(ask.estimate, record.prompt_tokens)
+        if record.first_token is not None and record.admitted is not None:
+            took_s = record.first_token - record.admitted
+            self._first_token_s += _FIRST_TOKEN_WEIGHT * (took_s - self._first_token_s)
+
+    def _live(self) -> list[Target]:
+        return [target for target in self.targets.values() if target.problem is None]

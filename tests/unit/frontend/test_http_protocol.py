@@ -1,0 +1,172 @@
+"""The bounds below ASGI, seen from a socket: what no client library sends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from frontend.http_protocol import bounded_protocol
+from gpt_oss_triton.launch import ports
+
+pytestmark = pytest.mark.anyio
+
+MAX_HEADER_BYTES = 10_000
+HEAD_TIMEOUT_S = 0.5
+CHUNK = b"x" * 4096
+ENDLESS = 64 * 1024 * 1024  # more than any buffer on the way takes
+
+
+async def echo_size(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with the number of bytes in the body."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            return
+        size, more = size + len(message["body"]), message["more_body"]
+    body = str(size).encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    with ports.bind("127.0.0.1", 0) as listener:
+        protocol = bounded_protocol(MAX_HEADER_BYTES, HEAD_TIMEOUT_S)
+        config = uvicorn.Config(echo_size, http=protocol, ws="none", lifespan="off", log_config=None)
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        await task
+
+
+class Connection:
+    """A client that sends what it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def to(cls, port: int) -> Connection:
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def flood(self, data: bytes) -> int:
+        """Send it again and again, until the server has had enough; the bytes that went out."""
+        sent = 0
+        try:
+            while sent < ENDLESS:
+                await self.send(data)
+                sent += len(data)
+        except ConnectionError:
+            pass
+        return sent
+
+    async def answer(self) -> bytes:
+        """Head and body of one answer whose body is short."""
+        async with asyncio.timeout(10):
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+            return head + await self._reader.readexactly(length)
+
+    async def rest(self) -> bytes:
+        """All until the server closes."""
+        async with asyncio.timeout(10):
+            try:
+                return await self._reader.read()
+            except ConnectionError:
+                return b""
+
+
+HEAD = b"POST / HTTP/1.1\r\nhost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (HEAD + b"x-long: ", CHUNK),
+        (HEAD, b"x-many: " + CHUNK + b"\r\n"),
+        (b"GET /", CHUNK),
+        (b"GET / HTTP/1.1\r\n", CHUNK),
+    ],
+    ids=["one header", "many headers", "path", "name"],
+)
+async def test_a_head_without_end_is_cut_off(port: int, begin: bytes, more: bytes) -> None:
+    connection = await Connection.to(port)
+    await connection.send(begin)
+    assert await connection.flood(more) < ENDLESS
+
+
+async def test_a_long_head_is_told_so(port: int) -> None:
+    connection = await Connection.to(port)
+    await connection.send(HEAD + b"x-long: ")
+    for _ in range(3):
+        await connection.send(CHUNK)
+        await asyncio.sleep(0.05)  # so that they come in as reads of their own
+    assert (await connection.rest()).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("more", [b"x-long: " + CHUNK, b"a: b\r\n" * 1000], ids=["one", "many"])
+async def test_a_trailer_without_end_is_cut_off(port: int, more: bytes) -> None:
+    connection = await Connection.to(port)
+    await connection.send(HEAD + b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
+    assert await connection.flood(more) < ENDLESS
+
+
+async def test_a_chunk_extension_without_end_is_cut_off(port: int) -> None:
+    connection = await Connection.to(port)
+    await connection.send(HEAD + b"transfer-encoding: chunked\r\n\r\n1;x=")
+    assert await connection.flood(CHUNK) < ENDLESS
+
+
+async def test_a_slow_head_is_given_up(port: int) -> None:
+    connection = await Connection.to(port)
+    await connection.send(HEAD)
+    assert (await connection.rest()).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_slow_second_head_as_well(port: int) -> None:
+    connection = await Connection.to(port)
+    await connection.send(HEAD + b"content-length: 1\r\n\r\nx")
+    assert (await connection.answer()).endswith(b"\r\n\r\n1")
+    await connection.send(b"POST")
+    assert (await connection.rest()).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_connection_that_says_nothing_is_closed_without_a_word(port: int) -> None:
+    connection = await Connection.to(port)
+    assert await connection.rest() == b""
+
+
+async def test_large_bodies_pass_on_one_connection(port: int) -> None:
+    connection = await Connection.to(port)
+    for _ in range(3):
+        await connection.send(HEAD + b"content-length: 400000\r\n\r\n" + b"x" * 400_000)
+        assert (await connection.answer()).endswith(b"\r\n\r\n400000")
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(CHUNK), CHUNK) for _ in range(100))
+    await connection.send(HEAD + b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+    assert (await connection.answer()).endswith(b"\r\n\r\n409600")
+
+
+async def test_a_body_may_take_longer_than_a_head(port: int) -> None:
+    connection = await Connection.to(port)
+    await connection.send(HEAD + b"content-length: 2\r\n\r\nx")
+    await asyncio.sleep(2 * HEAD_TIMEOUT_S)
+    await connection.send(b"x")
+    assert (await connection.answer()).endswith(b"\r\n\r\n2")
+
+
+async def test_pipelined_requests_are_answered_in_turn(port: int) -> None:
+    connection = await Connection.to(port)
+    await connection.send((HEAD + b"content-length: 3\r\n\r\nabc") * 3)
+    for _ in range(3):
+        assert (await connection.answer()).endswith(b"\r\n\r\n3")
