@@ -55,7 +55,7 @@ async def memory_stats(request: Request) -> Response:
     """What the memory of this machine and of the engines is used for."""
     service: Service = request.app.state.service
     state = snapshot(service)
-    loads = [target.load for target in service.engines if target.load is not None]
+    loads = [target.load for target in service.targets if target.load is not None]
     parts = {name: state[name] for name in ("time", "memory", "gpus", "sessions", "response_cache")}
     kv = kv_map(service)
     return _answer({**parts, "kv": kv, "processes": await asyncio.to_thread(processes.memory, loads)})

@@ -74,6 +74,7 @@ async def _answer(failure: ServiceError, error: Exception, send: Send) -> None:
         headers.append((b"connection", b"close"))
     if isinstance(failure, errors.Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
+    headers += [(name.encode(), value.encode()) for name, value in failure.headers.items()]
     if isinstance(error, HTTPException):  # Allow, with a 405
         headers += [(k.lower().encode(), v.encode()) for k, v in (error.headers or {}).items()]
     await send({"type": "http.response.start", "status": failure.status, "headers": headers})

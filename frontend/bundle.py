@@ -113,7 +113,7 @@ class Bundles:
         metrics = asyncio.create_task(service.telemetry.exposition("", state))
         settings = settings_in_use(service)
         kv = kv_map(service)
-        loads = [target.load for target in service.engines if target.load is not None]
+        loads = [target.load for target in service.targets if target.load is not None]
         tasks = stacks.task_stacks()
         await asyncio.wait({metrics})
         parts: dict[str, Callable[[], str]] = {

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from typing import ParamSpec, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -21,14 +22,17 @@ from frontend.fold import Ending, fold, gather
 from frontend.routing.sessions import Turn
 from frontend.service import Service
 from frontend.triton import Answer
-from gpt_oss_triton.errors import Cancelled, InvalidRequest, UnsupportedMediaType
+from gpt_oss_triton.errors import Cancelled, InvalidRequest, RateLimited, UnsupportedMediaType
 from gpt_oss_triton.harmony.answer import AnswerDelta, AnswerText
 from gpt_oss_triton.telemetry.record import RequestRecord
 
 router = APIRouter()
+P = ParamSpec("P")
+T = TypeVar("T")
 
 SESSION_HEADER = "x-session-id"
 ANSWER_LIMIT_HEADER = "x-answer-limit"  # tokens, where load has lowered it
+_LARGE_BYTES = 256 * 1024
 _SLOW_READER_GRACE_S = 10.0  # beyond the deadline, for a client that reads slowly
 
 
@@ -38,7 +42,7 @@ async def chat_completions(request: Request) -> Response:
     caller: Caller = request.state.caller
     record: RequestRecord = request.state.record
     body = await _json_body(request)
-    chat = read_chat(body, service.sampling)
+    chat = await _apart_if_large(body, read_chat, body, service.sampling)
     ensemble = service.resolve(chat.model)
     chat, headers = _under_load(chat, service, ensemble)
     completion_id = f"chatcmpl-{uuid.uuid4().hex}"  # the engine's too: a caller's id need not be unique
@@ -51,12 +55,15 @@ async def chat_completions(request: Request) -> Response:
             )
         )
         record.session, record.session_by = turn.session, turn.by
+        ask = await _apart_if_large(body, service.ask, chat, body, caller, turn, record)
+        stack.enter_context(_limits_told(service, caller))
         key = service.cache_key(caller, ensemble, chat)
         answers = None if key is None else service.response_cache.replay(key)
-        if key is not None:
-            record.response_cache = "miss" if answers is None else "hit"
-        if answers is None:
-            ask = service.ask(chat, body, caller, turn, record)
+        if answers is not None:
+            record.response_cache = "hit"
+            service.admission.pass_by(ask)
+        else:
+            record.response_cache = None if key is None else "miss"
             dispatch = await stack.enter_async_context(service.dispatch(ask, chat, turn, completion_id))
             stack.enter_context(_stop_on_disconnect(request, dispatch))
             with _params_named_by(chat):
@@ -77,6 +84,23 @@ async def chat_completions(request: Request) -> Response:
             return EventStream(_events(parts, reply, chat), stack.pop_all(), timeout_s, headers)
         answer = reply.completion(*await gather(parts))
         return Response(answer, media_type="application/json", headers=headers)
+
+
+async def _apart_if_large(body: bytes, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What takes long for a body of megabytes is done in a thread: it would hold up all other requests."""
+    if len(body) < _LARGE_BYTES:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
+
+
+@contextlib.contextmanager
+def _limits_told(service: Service, caller: Caller) -> Iterator[None]:
+    """Who has reached a limit of the key learns how much of each is left."""
+    try:
+        yield
+    except RateLimited as error:
+        error.headers |= service.admission.limit_headers(caller)
+        raise
 
 
 def _under_load(chat: Chat, service: Service, ensemble: str) -> tuple[Chat, dict[str, str]]:

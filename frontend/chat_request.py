@@ -15,6 +15,7 @@ from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
 from gpt_oss_triton.options import check_options
 from gpt_oss_triton.wire import GenerationOptions, Message, PromptRequest, ReasoningEffort
 
+MAX_MESSAGES = 2048
 PART_SEPARATOR = "\n"  # the one rule for joining a message's text parts
 
 EFFORTS: dict[str, ReasoningEffort] = {  # OpenAI's levels -> those gpt-oss was trained with
@@ -101,7 +102,7 @@ class ChatRequest(Struct):
     """The honoured fields; `chat_fields.FIELDS` has them all."""
 
     model: str
-    messages: Annotated[list[Turn], Meta(min_length=1)]
+    messages: Annotated[list[Turn], Meta(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: TokenLimit | None = None

@@ -43,6 +43,7 @@ class Dispatch:
         self._generation: Generation | None = None
         self._entering: asyncio.Task[Placement] | None = None
         self._stopped: ServiceError | None = None
+        self._failure: ServiceError | None = None  # what the reader was told, who may not pass it on
 
     async def __aenter__(self) -> Self:
         return self
@@ -50,7 +51,7 @@ class Dispatch:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._leave(error)
+        await self._leave(error or self._failure)
         self._admission.finished(self._ask, self._record.completion_tokens)
 
     async def accepted(self) -> Accepted:
@@ -70,7 +71,9 @@ class Dispatch:
             try:
                 answer = await anext(self._generation)
             except ServiceError as error:
+                self._failure = error
                 await self._try_elsewhere(error)
+                self._failure = None
             else:
                 self._note(answer)
                 return answer
@@ -85,12 +88,15 @@ class Dispatch:
 
     async def _try(self) -> Accepted:
         placement = self._placement = await self._enter()
+        if self._stopped is not None:  # in the moment in which the place came
+            raise self._stopped
         self._record.attempts.append(Attempt(placement.target.name, placement.reason))
         self._generation = await self._generate(placement).__aenter__()
         accepted = await self._generation.accepted()
         placement.reservation.accepted(accepted.prompt_tokens, accepted.cached_tokens)
         record = self._record
         record.accepted = time.time()
+        record.reserved_blocks = placement.reservation.blocks_held
         record.prompt = accepted.prompt
         record.prompt_tokens, record.cached_tokens = accepted.prompt_tokens, accepted.cached_tokens
         return accepted
@@ -145,6 +151,7 @@ class Dispatch:
         if answer.token_ids:
             record.last_token = time.time()
             record.first_token = record.first_token or record.last_token
+            record.completion_tokens += len(answer.token_ids)  # for answers that never come to their end
         if not isinstance(answer.event, Finished):
             return
         finished = answer.event
@@ -153,7 +160,11 @@ class Dispatch:
         record.completion_tokens = finished.completion_tokens
         record.preemptions, record.blocks = finished.preemptions, finished.blocks
         record.timings = finished.timings
-        if finished.timings is not None and finished.timings.scheduled is not None and self._placement is not None:
+        if (
+            finished.timings is not None
+            and finished.timings.scheduled is not None
+            and self._placement is not None
+        ):
             self._placement.reservation.scheduled(finished.timings.scheduled - finished.timings.arrived)
 
 

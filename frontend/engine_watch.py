@@ -45,12 +45,7 @@ class EngineWatch:
     """
 
     def __init__(
-        self,
-        triton: Triton,
-        ensemble: str,
-        engine: str,
-        settings: FrontendSettings,
-        target: str = "local",
+        self, triton: Triton, ensemble: str, engine: str, settings: FrontendSettings, target: str
     ) -> None:
         self.triton = triton
         self.ensemble = ensemble
@@ -80,7 +75,14 @@ class EngineWatch:
             return self._problem
         if self.silence_s > self._settings.watch_stale_s:
             return f"silent for {self.silence_s:.1f} s"
+        if self._step_hangs:
+            return f"its step has run for {self.load.step_age_s:.0f} s"
         return None
+
+    @property
+    def _step_hangs(self) -> bool:
+        """It reports, from another thread, but computes no more."""
+        return self.load is not None and self.load.step_age_s > self._settings.watch_step_s
 
     @property
     def in_flight(self) -> int:
@@ -129,6 +131,8 @@ class EngineWatch:
                     return
                 if isinstance(answer.event, Load):
                     self._report(answer.event)
+                    if self._step_hangs:
+                        return
         finally:
             stream.cancel()
 
@@ -140,7 +144,12 @@ class EngineWatch:
                 return await self._recover()
             try:
                 self._report(await self.triton.ping(self.engine, _PROBE_TIMEOUT_S))
-                return
+                if not self._step_hangs:
+                    return
+                if self._server is not None and self._settings.recover:
+                    self._lose("its step hangs", gone=False)
+                    return await self._recover()
+                await asyncio.sleep(self._settings.watch_stale_s / 2)  # it may come back to itself
             except EngineUnavailable:
                 self._lose("it is down")
                 return await self._recover()

@@ -33,7 +33,7 @@ _CANCEL_TIMEOUT_S = 2.0
 _END_S = 1.0  # from the engine's last word to the end of the stream
 
 
-class Target(Protocol):
+class Seat(Protocol):
     """Where a request runs: an ensemble, and the engine model behind it."""
 
     ensemble: str
@@ -64,7 +64,7 @@ class Generation:
     def __init__(
         self,
         triton: Triton,
-        target: Target,
+        seat: Seat,
         background: BackgroundTasks,
         *,
         request_id: str,
@@ -76,7 +76,7 @@ class Generation:
     ) -> None:
         self.request_id = request_id
         self._triton = triton
-        self._target = target
+        self._seat = seat
         self._background = background
         self._prompt = prompt
         self._options = options
@@ -88,12 +88,12 @@ class Generation:
         self._left = asyncio.Event()  # nobody reads any more
 
     async def __aenter__(self) -> Self:
-        self._target.check_ready()
+        self._seat.check_ready()
         loop = asyncio.get_running_loop()
         self._stream = self._triton.generate(
-            self._target.ensemble, self.request_id, self._prompt, self._options, self._traceparent
+            self._seat.ensemble, self.request_id, self._prompt, self._options, self._traceparent
         )
-        self._target.attach(self)
+        self._seat.attach(self)
         self._accept_timer = loop.call_later(
             self._accept_timeout_s,
             self.stop,
@@ -102,7 +102,7 @@ class Generation:
         self._deadline_timer = loop.call_later(
             self._deadline_s,
             self.stop,
-            DeadlineExceeded(f"The request took longer than {self._deadline_s:g} seconds."),
+            DeadlineExceeded("The request's time ran out."),
         )
         return self
 
@@ -112,7 +112,7 @@ class Generation:
         self._accept_timer.cancel()
         self._deadline_timer.cancel()
         self.stop(Cancelled("The answer was abandoned."))
-        self._target.detach(self)
+        self._seat.detach(self)
         self._left.set()
         if self._over:
             self._background.start(self._stream.end(_END_S))
@@ -174,7 +174,7 @@ class Generation:
         refused when it gets there, because the engine model remembers the id."""
         for delay_s in (*_CANCEL_RETRY_S, None):
             try:
-                await self._triton.cancel(self._target.engine, self.request_id, _CANCEL_TIMEOUT_S)
+                await self._triton.cancel(self._seat.engine, self.request_id, _CANCEL_TIMEOUT_S)
                 break
             except ServiceError as error:
                 log.debug("cancel %s: %s", self.request_id, error.message)

@@ -40,7 +40,7 @@ async def health(request: Request) -> dict[str, Any]:
         "status": "ready" if not service.problems() else "not ready",
         "version": __version__,
         "draining": service.draining,
-        "engines": {target.name: _engine(target, in_detail) for target in service.engines},
+        "engines": {target.name: _engine(target, in_detail) for target in service.targets},
     }
 
 

@@ -86,6 +86,8 @@ def parse_entries(text: str) -> list[KeyEntry]:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigurationError("not TOML that we read: its brackets nest too deeply") from None
     if unknown := sorted(content.keys() - {"key"}):
         raise ConfigurationError(f"there is no {unknown[0]!r} here; each key is a table [[key]]")
     tables = content.get("key", [])
@@ -134,7 +136,10 @@ class KeysFile:
         """Take in every change until cancelled."""
         while True:
             await asyncio.sleep(CHECK_S)
-            await asyncio.to_thread(self.check)  # the file may lie on a slow disk
+            try:
+                await asyncio.to_thread(self.check)  # the file may lie on a slow disk
+            except Exception:  # the task's boundary: keys that are revoked later must still go
+                log.exception("the keys file could not be looked at")
 
     def check(self) -> None:
         """Read the file again if it has changed. A broken one changes nothing and is logged once."""

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from typing import Self
 
 import msgspec
@@ -37,6 +38,7 @@ from gpt_oss_triton.wire import ENGINE_OF, Load
 
 log = logging.getLogger(__name__)
 
+_ON_THEIR_WAY_S = 0.02
 _FAREWELL_S = 3.0  # for cancels on their way and for error events to be written
 
 
@@ -58,7 +60,7 @@ class Service:
         started: monotonic seconds.
         created: Unix seconds, what the API calls a model's creation.
         models: model id at the API -> ensemble; ids may share one.
-        engines: the targets.
+        targets: where requests can run.
         draining: no new completions; those in flight go on.
         sampling: defaults of a request's fields.
     """
@@ -76,24 +78,24 @@ class Service:
             "top_p": settings.default_top_p,
             "reasoning_effort": settings.default_reasoning_effort,
         }
-        self.engines = make_targets(settings)
+        self.targets = make_targets(settings)
         self.sessions = Sessions(settings.max_sessions, settings.session_idle_s)
-        self.router = Router(self.engines, settings, self.sessions)
+        self.router = Router(self.targets, settings, self.sessions)
         self.admission = Admission(self.router, settings)
         self.response_cache = ResponseCache(settings.response_cache_entries, settings.response_cache_ttl_s)
         self._background = BackgroundTasks()
-        controls = EngineControls(self.engines, self.sessions, self._background)
+        controls = EngineControls(self.targets, self.sessions, self._background)
         self._relief = Relief(controls.tune, controls.end_idle_sessions)
         self.admission.on_level = self._level_changed
-        for target in self.engines:
-            target.on_report = self.admission.wake
+        for target in self.targets:
+            target.on_report = partial(self._reported, target, controls)
 
     @classmethod
     @contextlib.asynccontextmanager
     async def running(cls, settings: FrontendSettings, telemetry: Telemetry) -> AsyncIterator[Self]:
         """A service whose engines are watched."""
         service = cls(settings, telemetry)
-        tasks = [asyncio.create_task(t.watch.run(), name=f"watch {t.name}") for t in service.engines]
+        tasks = [asyncio.create_task(t.watch.run(), name=f"watch {t.name}") for t in service.targets]
         tasks.append(asyncio.create_task(service.sessions.run(settings.session_sweep_s), name="sessions"))
         try:
             async with telemetry.running():
@@ -103,7 +105,7 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for triton in {target.watch.triton for target in service.engines}:
+            for triton in {target.watch.triton for target in service.targets}:
                 await triton.close()
 
     def resolve(self, model: str) -> str:
@@ -124,7 +126,7 @@ class Service:
 
     def load_of(self, ensemble: str, target: str | None = None) -> Load | None:
         """The newest report of a target of the ensemble: the named one, or any."""
-        of_ensemble = [t for t in self.engines if t.ensemble == ensemble and target in (None, t.name)]
+        of_ensemble = [t for t in self.targets if t.ensemble == ensemble and target in (None, t.name)]
         return next((t.load for t in of_ensemble if t.load is not None), None)
 
     def ask(self, chat: Chat, body: bytes, caller: Caller, turn: Turn, record: RequestRecord) -> Ask:
@@ -167,7 +169,7 @@ class Service:
 
     def labels(self, record: RequestRecord) -> EngineLabels:
         """The engine that ran a request, as metrics call it."""
-        for target in self.engines:
+        for target in self.targets:
             if target.name == record.target and target.load is not None:
                 return EngineLabels.of(target.ensemble, target.load)
         return EngineLabels()
@@ -176,7 +178,7 @@ class Service:
         """Why the service is not ready; empty when it is. An ensemble is ready when one of its targets is."""
         found = ["draining"] if self.draining else []
         for ensemble in dict.fromkeys(self.models.values()):
-            targets = [target for target in self.engines if target.ensemble == ensemble]
+            targets = [target for target in self.targets if target.ensemble == ensemble]
             if all(target.problem is not None for target in targets):
                 found += [f"{target.watch.engine} ({target.name}): {target.problem}" for target in targets]
         return found
@@ -184,7 +186,7 @@ class Service:
     @property
     def in_flight(self) -> int:
         """Requests inside the engines."""
-        return sum(target.watch.in_flight for target in self.engines)
+        return sum(target.watch.in_flight for target in self.targets)
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Refuse new requests, wait for those in flight, then end the ones that are left.
@@ -198,7 +200,7 @@ class Service:
         idle = asyncio.create_task(self._idle())
         waits = {idle, asyncio.create_task(hurry.wait())}
         await asyncio.wait(waits, timeout=self.settings.drain_timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        for target in self.engines:
+        for target in self.targets:
             target.watch.stop_all(EngineUnavailable("The server is shutting down.", retry_after_s=5.0))
         await asyncio.wait({idle}, timeout=_FAREWELL_S)
         for wait in waits:
@@ -216,6 +218,10 @@ class Service:
         self.draining = False
         self.admission.resume()
 
+    def _reported(self, target: Target, controls: EngineControls) -> None:
+        controls.reconcile(target)
+        self.admission.wake()
+
     def _level_changed(self, ensemble: str, targets: Iterable[Target], before: int, level: int) -> None:
         targets = list(targets)
         fullest = max((target.capacity.kv_fraction for target in targets), default=0.0)
@@ -223,5 +229,7 @@ class Service:
         self._relief.level_changed(ensemble, targets, before, level)
 
     async def _idle(self) -> None:
-        for target in self.engines:
+        for target in self.targets:
             await target.watch.idle.wait()  # no new request can come while the service drains
+        while any(t.capacity.in_flight for t in self.targets):  # noqa: ASYNC110 - placed, and on their way
+            await asyncio.sleep(_ON_THEIR_WAY_S)

@@ -24,7 +24,7 @@ def snapshot(service: Service) -> dict[str, Any]:
     why_not = service.problems()
     problems = [
         *why_not,
-        *(f"{t.watch.engine} ({t.name}): {t.problem}" for t in service.engines if t.problem),
+        *(f"{t.watch.engine} ({t.name}): {t.problem}" for t in service.targets if t.problem),
     ]
     return {
         "version": __version__,
@@ -41,7 +41,7 @@ def snapshot(service: Service) -> dict[str, Any]:
         "routing": service.router.stats(),
         "sessions": service.sessions.stats(),
         "response_cache": service.response_cache.stats(),
-        "engines": [_engine(target) for target in service.engines],
+        "engines": [_engine(target) for target in service.targets],
         "gpus": telemetry.gpus.figures(),
         "memory": _memory(service),
     }
@@ -67,7 +67,7 @@ def kv_map(service: Service) -> dict[str, dict[str, Any] | None]:
     """How each target's KV blocks are used; None for an engine that is lost."""
     return {
         target.name: None if target.load is None else _kv(target.load, target.capacity.blocks_reserved)
-        for target in service.engines
+        for target in service.targets
     }
 
 
@@ -107,7 +107,7 @@ def _engine(target: Target) -> dict[str, Any]:
 
 def _memory(service: Service) -> dict[str, int]:
     system = psutil.virtual_memory()
-    loads = [target.load for target in service.engines if target.load is not None]
+    loads = [target.load for target in service.targets if target.load is not None]
     return {
         "rss_bytes": psutil.Process().memory_info().rss,
         "system_total_bytes": system.total,

@@ -80,18 +80,35 @@ class Admission:
             DeadlineExceeded: its time ran out in the queue.
         """
         ask.record.priority = ask.priority
+        decided = ask.charge is not None  # before its engine was lost
         try:
             placement = await self._enter(ask, self._lanes[ask.ensemble])
         except Refusal as refusal:
-            self._decide(ask, refusal.reason)
+            if not decided:
+                self._decide(ask, refusal.reason)
             self.finished(ask, ask.record.completion_tokens)
             raise refusal.error from None
         except asyncio.CancelledError:
-            self._decide(ask, "cancelled")
+            if not decided:
+                self._decide(ask, "cancelled")
             self.finished(ask, ask.record.completion_tokens)
             raise
-        self._decide(ask, "admitted")
+        if not decided:
+            self._decide(ask, "admitted")
         return placement
+
+    def pass_by(self, ask: Ask) -> None:
+        """For an answer that needs no engine: it counts as one of the caller's requests. Raises as `enter`."""
+        ask.record.priority = ask.priority
+        try:
+            self._check_open()
+            self._limits.check(ask)
+        except Refusal as refusal:
+            self._decide(ask, refusal.reason)
+            raise refusal.error from None
+        self._limits.charge(ask)
+        self._limits.settle(ask, 0)
+        self._decide(ask, "cached")
 
     async def _enter(self, ask: Ask, lane: Lane) -> Placement:
         self._check_open()

@@ -20,6 +20,7 @@ _STALE_S = 3.0  # an older report says nothing about now
 _FULL_KV = 0.8  # of the blocks, in reality: answers that run still grow
 _RESIDENCE_WEIGHT = 0.05  # of the newest answer in the mean
 _FIRST_RESIDENCE_S = 1.0  # before any answer has ended
+_LEAST_RESIDENCE_S = 0.001
 
 
 class Capacity:
@@ -79,7 +80,8 @@ class Capacity:
         it, and no sooner than the requests in flight have run for as long as is usual. After a burst all of
         them are young, and then nothing ends for a while."""
         gap_s, now = 1 / self.service_rate, self._clock()
-        ends = (reservation.began + self._residence_s - now for reservation in self._reservations)
+        usual_s = self._residence_s if self._ended else 0.0
+        ends = (reservation.began + usual_s - now for reservation in self._reservations)
         for n, end_s in enumerate(chain(ends, repeat(0.0)), start=1):
             yield max(n * gap_s, end_s)
 
@@ -147,10 +149,10 @@ class Capacity:
         del self._reservations[reservation]
         self._began_sum = self._began_sum - reservation.began if self._reservations else 0.0
         self.blocks_reserved -= reservation.blocks
-        self._ended += 1
-        took_s = self._clock() - reservation.began
-        weight = max(_RESIDENCE_WEIGHT, 1 / self._ended)
-        self._residence_s += weight * (took_s - self._residence_s)
+        if reservation.counted:  # the others were refused, and that takes no time
+            self._ended += 1
+            took_s = max(_LEAST_RESIDENCE_S, self._clock() - reservation.began)
+            self._residence_s += max(_RESIDENCE_WEIGHT, 1 / self._ended) * (took_s - self._residence_s)
         return True
 
     def _fresh_load(self) -> Load | None:
@@ -170,6 +172,7 @@ class Reservation:
 
     Attributes:
         estimate: corrected once the engine has counted.
+        counted: it has.
         blocks: KV blocks promised, beside those that hold `cached_tokens` already.
         began: seconds on the capacity's clock.
     """
@@ -178,6 +181,7 @@ class Reservation:
         self, capacity: Capacity, estimate: Estimate, began: float, on_release: Callable[[], None]
     ) -> None:
         self.estimate = estimate
+        self.counted = False
         self.cached_tokens = 0
         self.blocks = 0
         self.began = began
@@ -191,6 +195,7 @@ class Reservation:
 
     def accepted(self, prompt_tokens: int, cached_tokens: int) -> None:
         """The engine has counted the prompt."""
+        self.counted = True
         self.estimate = replace(self.estimate, prompt_tokens=prompt_tokens)
         self.cached_tokens = cached_tokens
         self._capacity.reprice(self)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _ENTER = (0.80, 0.87, 0.93, 0.97)  # pressure at which each level begins
 _LEAVE_BELOW = 0.10  # its beginning
-_RISE_S = 1.0  # between two steps up: what a level does takes time to show
-_CALM_S = 5.0  # of less pressure before a step down
+_RISE_S = 3.0  # between two steps up: what a level does takes time to show
+_CALM_S = 2.0  # of less pressure before a step down
 SMALLER_CHUNKS, END_LEASES, REFUSE_LOW, REFUSE_NORMAL = 1, 2, 3, 4
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from frontend.admission.places import Placement
 
 WEIGHTS: Mapping[Priority, int] = {"high": 8, "normal": 4, "low": 1}
+_GREED = 1 / 8  # of all that is held, for its weight
 _LOOK_AHEAD = 8  # requests that are tried when the first one does not fit
 _MOST_OVERTAKEN = 16  # by requests that fit where this one did not; then all wait for it
 
@@ -97,11 +98,13 @@ class FairQueue:
         if not self.held[flow]:
             del self.held[flow]
 
-    def greediest(self) -> FlowKey | None:
-        """The flow that holds most for its weight, when it is not alone."""
-        if len(self.flows()) < 2:
+    def greedy(self) -> FlowKey | None:
+        """The flow that holds most for its weight, if that is a good part of the whole and it is not alone."""
+        if len(self.flows()) < 2 or not self.held:
             return None
-        return max(self.held, key=lambda flow: self.held[flow] / WEIGHTS[flow[0]], default=None)
+        weighted = {flow: held / WEIGHTS[flow[0]] for flow, held in self.held.items()}
+        most = max(weighted, key=lambda flow: weighted[flow])
+        return most if weighted[most] >= _GREED * sum(weighted.values()) else None
 
     # ---------------------------------------------------------------------- whose turn it is
 

@@ -26,7 +26,8 @@ _FIRST_TOKEN_WEIGHT = 0.05  # of the newest request in the mean
 # are more requests than can be served, everyone who is let in waits for about as long as the bound allows, so a
 # longer bound serves nobody more and everybody later.
 _WAIT_SHARE = 0.25
-_KEPT_FREE = 1 / 10  # of the slots, from the caller that holds most
+_ROUNDING_S = 1e-6
+_KEPT_FREE = 1 / 10  # of the slots, from a greedy caller
 
 
 class Lane:
@@ -51,9 +52,9 @@ class Lane:
 
     @property
     def wait_limit_s(self) -> float:
-        """The longest wait that is let in. The next in line always is, unless even that takes too long."""
-        rate = self.service_rate
-        adaptive_s = max(_WAIT_SHARE * self._first_token_s, 1 / rate if rate else 0.0)
+        """The longest wait that is let in. The next in line is, unless just now nothing ends for a while."""
+        fastest = max((target.capacity.service_rate for target in self._live()), default=math.inf)
+        adaptive_s = max(_WAIT_SHARE * self._first_token_s, 1 / fastest)
         return min(self._settings.queue_wait_s, adaptive_s)
 
     @property
@@ -61,7 +62,7 @@ class Lane:
         """1 where something is at its end; see `degradation`."""
         kv = min((t.capacity.kv_used for t in self._live()), default=0.0)
         filled = len(self.queue) / self._settings.max_queue if self._settings.max_queue else 0.0
-        next_in_turn = self.queue.candidates(self.barred())[:1]
+        next_in_turn = self.queue.candidates(self.queue.greedy())[:1]  # whose wait is not its own doing
         waited_s = self._clock() - next_in_turn[0].since if next_in_turn else 0.0
         return max(kv, filled, waited_s / self._settings.queue_wait_s)
 
@@ -74,14 +75,15 @@ class Lane:
         return next(islice(self.expected_waits_s(), self.queue.ahead_of(ask), None), 0.0)
 
     def barred(self) -> FlowKey | None:
-        """The flow that must leave the last slots to others, which find room at once as if it were not there."""
+        """The greedy flow, which must leave the last slots to others, while no more than those are free."""
         slots = sum(target.capacity.limit for target in self._live())
         taken = sum(target.capacity.in_flight for target in self._live())
-        return self.queue.greediest() if slots - taken <= math.ceil(_KEPT_FREE * slots) else None
+        return self.queue.greedy() if slots - taken <= math.ceil(_KEPT_FREE * slots) else None
 
     def refusal(self, ask: Ask, *, booked: bool) -> Decision | None:
-        """Why a request may not wait here, if so. One that is `booked` is bound by the hard limits only; a caller
-        with less than its share of a full queue is let in when it is others that fill it."""
+        """Why a request may not wait here, if so. One that is `booked` is bound by the hard limits only. When a
+        greedy caller takes all there is, the others may wait longer, and while the queue is full of its
+        requests, they have their share of it."""
         most, waiting = self._settings.max_queue, len(self.queue)
         callers = len(self.queue.flows() | {flow_of(ask)})
         if waiting >= most and (self.queue.count(flow_of(ask)) >= most // callers or waiting >= 2 * most):
@@ -89,7 +91,10 @@ class Lane:
         wait_s = self.expected_wait_s(ask)
         if wait_s > min(self._settings.queue_wait_s, ask.deadline - self._clock()):
             return "wait"
-        return None if booked or wait_s <= self.wait_limit_s else "wait"
+        limit_s = self.wait_limit_s
+        if self.barred() not in (None, flow_of(ask)):
+            limit_s = max(limit_s, self._first_token_s)
+        return None if booked or wait_s <= limit_s + _ROUNDING_S else "wait"
 
     def book(self, ask: Ask) -> int:
         """Promise a refused request a turn: after how many seconds it should come back."""

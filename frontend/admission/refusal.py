@@ -8,6 +8,7 @@ from gpt_oss_triton.errors import ServiceError
 
 Decision = Literal[
     "admitted",
+    "cached",  # answered without an engine
     "draining",
     "rate_requests",  # the caller's limits
     "rate_tokens",

@@ -33,7 +33,7 @@ Reason = Literal["only", "affinity", "session", "least_loaded", "hot_spot", "rou
 _INDEX_ENTRIES = 100_000  # about 25 MB
 _PREFILL_TOKENS_PER_S = 2000.0  # before anything was measured
 _HOME_MARGIN = 0.5  # of the score: half a second of prefill, or half a KV cache
-_TIE = 0.01
+_TIE = 0.05  # of the score
 _COMMON_USES = 4  # a beginning that more prompts have had is worth computing everywhere
 _RETRY_AFTER_S = 5.0
 
@@ -171,13 +171,11 @@ class Router:
         return Choice(best, "least_loaded" if home is None else "hot_spot")
 
     def _candidates(self, ask: Ask, pool: list[Target]) -> list[_Candidate]:
-        measured = [t.prefill_tokens_per_s for t in pool if t.prefill_tokens_per_s is not None]
-        usual = sum(measured) / len(measured) if measured else _PREFILL_TOKENS_PER_S
         candidates = []
         for target in pool:
             if (load := target.load) is None:
                 continue
-            own, speed = self._own_tokens(ask, target), target.prefill_tokens_per_s or usual
+            own, speed = self._own_tokens(ask, target), _prefill_speed(target, pool)
             candidates.append(_Candidate(target, own, score(target, load, ask.estimate, own, speed)))
         return candidates
 
@@ -212,6 +210,14 @@ class Router:
         if (life := target.life) is None:
             return Match(0, 0)
         return self._prefixes.find(ask.prefix, target.name, life)
+
+
+def _prefill_speed(target: Target, pool: list[Target]) -> float:
+    """Tokens per second, the mean of all that have as many GPUs: what one of them has measured depends more on
+    the prompts that it had than on what it could do, and would keep new ones away from it."""
+    measured = [(t.gpus, t.prefill_tokens_per_s) for t in pool if t.prefill_tokens_per_s is not None]
+    alike = [speed for gpus, speed in measured if gpus == target.gpus] or [speed for _, speed in measured]
+    return sum(alike) / len(alike) if alike else _PREFILL_TOKENS_PER_S
 
 
 def _weight(key: str | int, target: str) -> bytes:

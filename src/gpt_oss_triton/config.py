@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.profiles import PROFILES, ProfileName
+from gpt_oss_triton.wire import MAX_LEASE_S
 
 ENV_PREFIX = "GPT_OSS_"
 DEFAULT = "default"
@@ -180,6 +181,7 @@ class FrontendSettings(_Settings):
     watch_interval_s: Seconds = 0.2
     watch_stale_s: Seconds = 1.5  # silence after which an engine is not ready and gets probed
     watch_hung_s: Seconds = 10.0  # silence after which an engine that answers no probe is given up
+    watch_step_s: Seconds = 120.0  # a step of an engine that takes longer hangs
     recover: bool = True  # unload and load a dead engine model; needs explicit model control
     local_triton: bool = (
         False  # Triton is ours, on this machine: a broken one is ended, its supervisor starts it again
@@ -204,7 +206,7 @@ class FrontendSettings(_Settings):
     breaker_failures: Positive = 5  # in a row, after which a target gets no requests
     breaker_open_s: Seconds = 10.0  # for so long
     # sessions
-    session_idle_s: Seconds = 180.0
+    session_idle_s: Annotated[float, Field(gt=0, le=MAX_LEASE_S)] = 180.0
     session_sweep_s: Seconds = 30.0
     max_sessions: Positive = 10_000
     # answers of deterministic requests, kept whole

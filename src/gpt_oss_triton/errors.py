@@ -48,6 +48,7 @@ class ServiceError(Exception):
         triton_code: name of the `TritonError` code that a Python-backend response carries.
         param: the request field at fault, in OpenAI's path notation, or None.
         retry_after_s: seconds after which a retry makes sense, or None.
+        headers: more of the HTTP answer's.
     """
 
     status: ClassVar[int] = 500
@@ -60,6 +61,7 @@ class ServiceError(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.headers: dict[str, str] = {}
 
     def envelope(self) -> dict[str, Any]:
         """OpenAI's error body."""

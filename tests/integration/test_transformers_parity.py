@@ -73,7 +73,7 @@ def our_logits(directory, dtype, token_ids):
             # Blocks in reverse order: nothing may depend on their being neighbours.
             blocks = list(range(SLOTS // BLOCK - 1, -1, -1))
             batch = builder.build([Segment(token_ids[start:end], start, blocks, sample=True)])
-            logits = model.forward(batch, cache)
+            logits = model.vocabulary.logits(model.forward(batch, cache))
             start = end
         yield logits[0].float()
 

@@ -74,7 +74,8 @@ class Runner:
         """
         batch = self._builder.build([_segment(chunk) for chunk in chunks])
         hidden = self._model.forward(batch, self._cache)
-        return sample_hidden(hidden, [c.sequence.sampling for c in chunks if c.samples], self._model.vocabulary)
+        rows = [c.sequence.sampling for c in chunks if c.samples]
+        return sample_hidden(hidden, rows, self._model.vocabulary)
 
 
 def _segment(chunk: Chunk) -> Segment:

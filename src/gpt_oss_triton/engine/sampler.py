@@ -17,6 +17,8 @@ from collections.abc import Sequence
 
 import torch
 
+from gpt_oss_triton.kernels.operations import Vocabulary
+from gpt_oss_triton.kernels.sampling import draw, invert
 from gpt_oss_triton.wire import GenerationOptions
 
 CANDIDATES = 1024
@@ -96,6 +98,24 @@ class RowSampling:
         return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") / 2**64
 
 
+def sample_hidden(
+    hidden: torch.Tensor, rows: Sequence[RowSampling], vocabulary: Vocabulary
+) -> list[int | None]:
+    """`sample` of the logits that `vocabulary` makes of `hidden` [rows, hidden]: made only where they are needed."""
+    plain = [n for n, row in enumerate(rows) if row.greedy and not row.adjusts]
+    others = [n for n, row in enumerate(rows) if not row.greedy or row.adjusts]
+    tokens: list[int | None] = [None] * len(rows)
+    for chosen, found in (
+        (plain, vocabulary.likeliest),
+        (others, lambda x: sample(vocabulary.logits(x), [rows[n] for n in others])),
+    ):
+        if chosen:
+            part = hidden if len(chosen) == len(rows) else hidden[chosen]
+            for n, token in zip(chosen, found(part), strict=True):
+                tokens[n] = token
+    return tokens
+
+
 def sample(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int | None]:
     """One token id for each row of `logits` [rows, vocabulary]; None for a row that holds no numbers."""
     if not all(row.greedy and not row.adjusts for row in rows):
@@ -105,13 +125,11 @@ def sample(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int | None
                 row.adjust(logits[n])
     best = logits.max(dim=-1)
     tokens: list[int | None] = best.indices.tolist()
-    for draw, wanted in ((_draw, False), (_draw_truncated, True)):
-        chosen = [n for n, row in enumerate(rows) if not row.greedy and row.truncates == wanted]
+    for find, truncated in ((_draw, False), (_draw_truncated, True)):
+        chosen = [n for n, row in enumerate(rows) if not row.greedy and row.truncates == truncated]
         if chosen:
-            some = [rows[n] for n in chosen]
-            heat = torch.tensor([row.options.temperature for row in some], device=logits.device)
-            drawn = draw(logits[chosen] / heat.unsqueeze(1), some)
-            for n, token in zip(chosen, drawn, strict=True):
+            part = logits if len(chosen) == len(rows) else logits[chosen]
+            for n, token in zip(chosen, find(part, [rows[n] for n in chosen]), strict=True):
                 tokens[n] = token
     # The largest of a row is NaN when any of it is, and infinite when the computation overflowed.
     sound = torch.isfinite(best.values).tolist()
@@ -119,13 +137,16 @@ def sample(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int | None
 
 
 def _draw(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int]:
-    drawn: list[int] = _invert(torch.softmax(logits, dim=-1), rows).tolist()
-    return drawn
+    return draw(logits, [row.options.temperature for row in rows], [row.uniform() for row in rows])
 
 
-def _draw_truncated(
-    logits: torch.Tensor, rows: Sequence[RowSampling], candidates: int = CANDIDATES
-) -> list[int]:
+def _draw_truncated(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int]:
+    heat = torch.tensor([row.options.temperature for row in rows], device=logits.device)
+    return _draw_kept(logits / heat.unsqueeze(1), rows, CANDIDATES)
+
+
+def _draw_kept(logits: torch.Tensor, rows: Sequence[RowSampling], candidates: int) -> list[int]:
+    """From what the rows' cuts leave of `logits`, looked for among the best `candidates`."""
     vocabulary = logits.shape[-1]
     candidates = min(candidates, vocabulary)
     best = logits.topk(candidates, dim=-1)
@@ -140,21 +161,13 @@ def _draw_truncated(
     before = p.cumsum(dim=-1) - p  # mass of the better ones
     keep = within_k & ((before < top_p * mass) | (top_p >= 1)) & (p >= min_p * p[:, :1])
     keep[:, 0] = True
-    drawn: list[int] = best.indices.gather(1, _invert(p * keep, rows).unsqueeze(1)).squeeze(1).tolist()
+    index = invert(p * keep, [row.uniform() for row in rows])
+    drawn: list[int] = best.indices.gather(1, index.unsqueeze(1)).squeeze(1).tolist()
     if candidates < vocabulary:
         # The last candidate survived every cut, so a token that is not among them might as well.
         unsure = (keep[:, -1] & (top_k.squeeze(1) > candidates)).nonzero().flatten().tolist()
         if unsure:
-            again = _draw_truncated(logits[unsure], [rows[n] for n in unsure], vocabulary)
+            again = _draw_kept(logits[unsure], [rows[n] for n in unsure], vocabulary)
             for n, token in zip(unsure, again, strict=True):
                 drawn[n] = token
     return drawn
-
-
-def _invert(p: torch.Tensor, rows: Sequence[RowSampling]) -> torch.Tensor:
-    """Draw an index from each row of the unnormalized `p` [rows, n] by inverting its cumulative sum."""
-    cumulative = p.cumsum(dim=-1)
-    uniform = torch.tensor([row.uniform() for row in rows], device=p.device).unsqueeze(1)
-    index = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
-    # Rounding can put the target on the total itself, past every index: then the likeliest will do.
-    return torch.where(index < p.shape[-1], index, p.argmax(dim=-1, keepdim=True)).squeeze(1)

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 
 from gpt_oss_triton.engine.model_config import ModelConfig, read_json
 from gpt_oss_triton.errors import ConfigurationError
-from gpt_oss_triton.kernels.moe import ExpertWeights
-from gpt_oss_triton.kernels.mxfp4 import dequantize
+from gpt_oss_triton.kernels.moe import ExpertWeights, Mxfp4Experts
+from gpt_oss_triton.kernels.mxfp4 import BLOCK, Mxfp4Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class LayerWeights:
     mlp_norm: torch.Tensor
     router: torch.Tensor
     router_bias: torch.Tensor
-    experts: ExpertWeights
+    experts: ExpertWeights | Mxfp4Experts
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,23 +122,32 @@ class WeightLoader:
             experts=self._experts(mlp + "experts."),
         )
 
-    def _experts(self, prefix: str) -> ExpertWeights:
-        c = self._config
+    def _experts(self, prefix: str) -> ExpertWeights | Mxfp4Experts:
+        c, get = self._config, self._get
+        gate_up_bias = get(prefix + "gate_up_proj_bias", c.experts, 2 * c.intermediate)
+        down_bias = get(prefix + "down_proj_bias", c.experts, c.hidden)
+        if c.mxfp4:
+            return Mxfp4Experts(
+                gate_up=self._packed(prefix + "gate_up_proj", 2 * c.intermediate, c.hidden),
+                gate_up_bias=gate_up_bias,
+                down=self._packed(prefix + "down_proj", c.hidden, c.intermediate),
+                down_bias=down_bias,
+                alpha=c.swiglu_alpha,
+                limit=c.swiglu_limit,
+            )
+        # Published unquantized experts are [experts, in, out].
         return ExpertWeights(
-            gate_up=self._expert_matrix(prefix + "gate_up_proj", 2 * c.intermediate, c.hidden),
-            gate_up_bias=self._get(prefix + "gate_up_proj_bias", c.experts, 2 * c.intermediate),
-            down=self._expert_matrix(prefix + "down_proj", c.hidden, c.intermediate),
-            down_bias=self._get(prefix + "down_proj_bias", c.experts, c.hidden),
+            gate_up=get(prefix + "gate_up_proj", c.experts, c.hidden, 2 * c.intermediate).mT.contiguous(),
+            gate_up_bias=gate_up_bias,
+            down=get(prefix + "down_proj", c.experts, c.intermediate, c.hidden).mT.contiguous(),
+            down_bias=down_bias,
             alpha=c.swiglu_alpha,
             limit=c.swiglu_limit,
         )
 
-    def _expert_matrix(self, name: str, rows: int, columns: int) -> torch.Tensor:
-        """[experts, rows, columns]; MXFP4 blocks are expanded here, once."""
-        experts = self._config.experts
-        if not self._config.mxfp4:
-            # Published unquantized experts are [experts, in, out].
-            return self._get(name, experts, columns, rows).transpose(1, 2).contiguous()
-        blocks = self._checkpoint.tensor(name + "_blocks", (experts, rows, columns // 32, 16))
-        scales = self._checkpoint.tensor(name + "_scales", (experts, rows, columns // 32))
-        return dequantize(blocks.to(self._device), scales.to(self._device), self._dtype)
+    def _packed(self, name: str, rows: int, columns: int) -> Mxfp4Matrix:
+        """[experts, rows, columns] in MXFP4."""
+        shape = (self._config.experts, rows, columns // BLOCK)
+        blocks = self._checkpoint.tensor(name + "_blocks", (*shape, BLOCK // 2))
+        scales = self._checkpoint.tensor(name + "_scales", shape)
+        return Mxfp4Matrix(blocks.to(self._device), scales.to(self._device))

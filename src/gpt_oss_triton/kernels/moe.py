@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from gpt_oss_triton.kernels.layers import clamped_swiglu
+from gpt_oss_triton.kernels.mxfp4 import Mxfp4Matrix, dequantize
 
 # Padding all experts to the busiest one's load makes two products of the whole layer, which is what small
 # batches want; beyond this many padded rows for one real row the wasted products cost more than the loop.
@@ -26,6 +27,30 @@ class ExpertWeights:
     down_bias: torch.Tensor
     alpha: float
     limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mxfp4Experts:
+    """The same, its matrices still packed."""
+
+    gate_up: Mxfp4Matrix
+    gate_up_bias: torch.Tensor
+    down: Mxfp4Matrix
+    down_bias: torch.Tensor
+    alpha: float
+    limit: float
+
+    def expanded(self) -> ExpertWeights:
+        """All weights in the biases' dtype."""
+        dtype = self.gate_up_bias.dtype
+        return ExpertWeights(
+            gate_up=dequantize(self.gate_up.blocks, self.gate_up.scales, dtype),
+            gate_up_bias=self.gate_up_bias,
+            down=dequantize(self.down.blocks, self.down.scales, dtype),
+            down_bias=self.down_bias,
+            alpha=self.alpha,
+            limit=self.limit,
+        )
 
 
 def mixture(

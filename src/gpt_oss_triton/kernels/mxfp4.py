@@ -8,12 +8,22 @@ Microscaling Formats (MX) 1.0.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 BLOCK = 32  # weights that share a scale
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # by code; codes 8 to 15 are the same, negated
 _EMAX = 2  # exponent of E2M1's largest power of two, 4.0
 _BIAS = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Mxfp4Matrix:
+    """Weights as a checkpoint holds them: uint8 `blocks` [..., rows, columns / 32, 16] and `scales` [..., rows, columns / 32]."""
+
+    blocks: torch.Tensor
+    scales: torch.Tensor
 
 
 def dequantize(blocks: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -43,8 +43,9 @@ class Counts:
             self._prompt_hits += 1
         elif record.prompt is not None:
             self._prompt_misses[miss_reason(record.prompt.cache_reason)] += 1
-        self._prompt_tokens += record.prompt_tokens
-        self._cached_tokens += record.cached_tokens
+        if record.response_cache != "hit":  # that one has a counter of its own
+            self._prompt_tokens += record.prompt_tokens
+            self._cached_tokens += record.cached_tokens
 
     def summary(self) -> dict[str, Any]:
         """The snapshot's parts `requests`, `prompt_cache` and `prefix_cache`."""

@@ -21,7 +21,9 @@ _events: structlog.stdlib.BoundLogger = structlog.wrap_logger(
     wrapper_class=structlog.stdlib.BoundLogger,
     cache_logger_on_first_use=True,
 )
-_PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics", "/stats"})  # asked all the time: only at debug level
+_PROBES = frozenset(
+    {"/livez", "/readyz", "/health", "/metrics", "/stats"}
+)  # asked all the time: only at debug level
 
 
 def request_start(record: RequestRecord) -> None:
@@ -79,7 +81,8 @@ def _answer_events(record: RequestRecord, figures: Figures, slow: bool) -> None:
         logging.INFO if slow else logging.DEBUG, "performance", record,
         ttft_s=figures.ttft_s, e2e_s=figures.e2e_s, tpot_s=figures.tpot_s,
         shim_queue_s=figures.shim_queue_s, engine_queue_s=figures.engine_queue_s,
-        output_tokens_per_s=figures.output_tokens_per_s, preemptions=record.preemptions, blocks=record.blocks,
+        output_tokens_per_s=figures.output_tokens_per_s, preemptions=record.preemptions,
+        reserved_blocks=record.reserved_blocks, blocks=record.blocks,
     )  # fmt: skip
 
 

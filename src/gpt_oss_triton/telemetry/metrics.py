@@ -6,6 +6,7 @@ Label sets are bounded: models by what is served, everything else by `Vocabulary
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from prometheus_client import (
@@ -83,7 +84,7 @@ class Metrics:
             families.routing.labels(self._target(attempt.target), self._reason(attempt.reason)).inc()
         if (phase := record.cancel_phase) is not None:
             families.cancelled.labels(model, phase).inc()
-        if record.stream and record.bytes_sent:
+        if record.stream and record.status == HTTPStatus.OK and record.bytes_sent:
             families.sse_bytes.labels(model, route).inc(record.bytes_sent)
         self._count_caches(record, model)
         if record.accepted is not None:
@@ -102,7 +103,7 @@ class Metrics:
         if prompt is not None:
             reason = "" if prompt.cache == "hit" else miss_reason(prompt.cache_reason)
             families.prompt_cache.labels(model, prompt.cache, reason).inc()
-        if record.cached_tokens:
+        if record.cached_tokens and record.response_cache != "hit":
             families.prefix_hit.labels(model, record.session_by or "shared").inc()
         if record.response_cache is not None:
             families.response_cache.labels(model, record.response_cache).inc()

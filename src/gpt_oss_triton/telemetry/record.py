@@ -42,9 +42,10 @@ class RequestRecord:
     session: opaque name of the session, and what it was known by.
     admission: what became of it there: "admitted", or why not.
     priced_tokens, priced_blocks: what admission reckoned with.
+    reserved_blocks: KV blocks reserved after the engine has counted the prompt, the cached ones included,
+    blocks: and those that the sequence held at its end.
     first_token: when the shim had the first token.
     last_token: and the last one.
-    decoded: engine answers with tokens that the shim read.
     status: of the HTTP answer; 0 when none was begun.
     error: `ServiceError.code` of what went wrong, also after the headers.
     """
@@ -78,6 +79,7 @@ class RequestRecord:
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     preemptions: int = 0
+    reserved_blocks: int = 0
     blocks: int = 0
     first_token: float | None = None
     last_token: float | None = None

@@ -16,12 +16,16 @@ from gpt_oss_triton.telemetry.trace_context import TraceContext
 Kind = Literal["error", "slow", "rest"]
 
 _HALF = 1 << 64
+_OURS = 500  # the least status that is the server's own fault
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """The share (0..1) that is kept of each kind of request. A refusal for want of capacity (429) is no
-    error of a request: it belongs to the rest, or overload would crowd out every other trace."""
+    """The share (0..1) that is kept of each kind of request.
+
+    A refusal for want of capacity (429) belongs to the rest, or overload would crowd out every other trace.
+    So does what was refused before a model was found for it (no key, no such path, not JSON): whoever can
+    reach the port can send any number of those."""
 
     errors: float
     slow: float
@@ -36,7 +40,7 @@ class Sampler:
 
     def kind(self, record: RequestRecord, e2e_s: float) -> Kind:
         """What a request that has ended is to the sampler."""
-        if record.outcome == "error":
+        if record.outcome == "error" and (record.model is not None or record.status >= _OURS):
             return "error"
         return "slow" if e2e_s > self.slow_s else "rest"
 

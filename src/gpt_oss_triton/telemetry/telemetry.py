@@ -116,7 +116,7 @@ class Telemetry:
             return await asyncio.to_thread(self._metrics.render, accept, snapshot)
 
     def _trace(self, record: RequestRecord, figures: Figures) -> bool:
-        """Whether the request's trace is certain to be exported."""
+        """Whether the request's trace is sure to be found, as far as can be known."""
         if self._traces is None:
             return False
         kind = self._sampler.kind(record, figures.e2e_s)
@@ -124,7 +124,7 @@ class Telemetry:
         taken = wanted and self._traces.take(record)
         if self._metrics is not None:
             self._metrics.count_trace(kind, "kept" if taken else "dropped" if wanted else "left_out")
-        return taken
+        return taken and self._traces.delivers
 
 
 def _wants_answer(record: RequestRecord) -> bool:

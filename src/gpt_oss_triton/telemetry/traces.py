@@ -34,6 +34,9 @@ class Traces:
     Args:
         exporter: sends spans; called by a worker thread.
         resource: what made the spans.
+
+    Attributes:
+        delivers: the last export has arrived, as far as there was one.
     """
 
     def __init__(self, exporter: SpanExporter, resource: Resource, max_spans: int = MAX_SPANS) -> None:
@@ -41,6 +44,7 @@ class Traces:
         self._max_spans = max_spans
         self._waiting = 0  # spans; the processor itself would drop the oldest ones, of any trace
         self._lock = threading.Lock()
+        self.delivers = True
         self._processor = BatchSpanProcessor(_Reporting(exporter, self._sent), max_queue_size=max_spans)
 
     @classmethod
@@ -75,22 +79,25 @@ class Traces:
         if ending.is_alive():
             log.warning("some traces were not sent: the collector is slow or does not answer")
 
-    def _sent(self, count: int) -> None:
+    def _sent(self, count: int, arrived: bool) -> None:
+        self.delivers = arrived
         with self._lock:
             self._waiting -= count
 
 
 class _Reporting(SpanExporter):
-    """Tells how many spans have left the queue, whether they arrived or not."""
+    """Tells how many spans have left the queue, and whether they arrived."""
 
-    def __init__(self, exporter: SpanExporter, on_sent: Callable[[int], None]) -> None:
+    def __init__(self, exporter: SpanExporter, on_sent: Callable[[int, bool], None]) -> None:
         self._exporter, self._on_sent = exporter, on_sent
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = SpanExportResult.FAILURE
         try:
-            return self._exporter.export(spans)
+            result = self._exporter.export(spans)
         finally:
-            self._on_sent(len(spans))
+            self._on_sent(len(spans), result is SpanExportResult.SUCCESS)
+        return result
 
     def shutdown(self) -> None:
         self._exporter.shutdown()

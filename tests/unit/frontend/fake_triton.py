@@ -65,6 +65,7 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]
     mode: `alive`, `dead` (requests fail at once, streams hang) or `hung` (nothing answers).
     cancelled: ids that were cancelled by id.
     controls: what was asked of the model control, in order.
+    tuned: what was asked of the engine itself, in order.
     ends: how often a test's supervisor was given work.
     watches: how many watch streams were opened. Set `mute_watch` to silence the open one.
     """
@@ -76,6 +77,7 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]
         self.requests: list[Request] = []
         self.cancelled: list[str] = []
         self.controls: list[str] = []
+        self.tuned: list[wire.Tune | wire.EndLeases] = []
         self.model_state = "READY"
         self.port = 0
         self.watches = 0
@@ -130,6 +132,9 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]
     async def _control(self, control: wire.Control) -> AsyncIterator[wire.Event]:
         match control:
             case wire.Ping():
+                yield self.load
+            case wire.Tune() | wire.EndLeases():
+                self.tuned.append(control)
                 yield self.load
             case wire.Cancel(request_id):
                 live = any(r.id == request_id and not r.ended.is_set() for r in self.requests)

@@ -12,6 +12,7 @@ from frontend.triton import Answer
 from gpt_oss_triton.errors import (
     Cancelled,
     EngineUnavailable,
+    InternalError,
     InvalidRequest,
     Overloaded,
     ServiceError,
@@ -24,6 +25,7 @@ from gpt_oss_triton.wire import Accepted, Finished, Timings
 @dataclass
 class FakeReservation:
     exact: tuple[int, int] | None = None
+    blocks_held: int = 2
     waits: list[float] = field(default_factory=list)
     released: int = 0
 
@@ -122,8 +124,13 @@ async def test_one_target_answers() -> None:
     assert placement.target.verdicts == [None]
     assert admission.settled == [2]
     record = ask.record
-    assert (record.target, record.prompt_tokens, record.cached_tokens, record.completion_tokens) == ("a", 9, 4, 2)
-    assert (record.blocks, record.finish_reason) == (1, "stop")
+    assert (record.target, record.prompt_tokens, record.cached_tokens, record.completion_tokens) == (
+        "a",
+        9,
+        4,
+        2,
+    )
+    assert (record.reserved_blocks, record.blocks, record.finish_reason) == (2, 1, "stop")
     assert record.accepted <= record.first_token <= record.last_token
 
 
@@ -203,3 +210,40 @@ async def test_a_stopped_request_is_not_repeated() -> None:
         with pytest.raises(EngineUnavailable, match="draining"):
             await anext(made)
     assert len(admission.placements) == 1
+
+
+async def test_a_stop_in_the_moment_in_which_the_place_comes_ends_the_request() -> None:
+    admission = FakeAdmission("a")
+    admission.full.clear()
+    made, _ = dispatch(admission, a=[ACCEPTED, TOKEN, END])
+    running = asyncio.create_task(run(made))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    admission.full.set()
+    while not admission.placements:  # noqa: ASYNC110 - the next turn of the loop is the point
+        await asyncio.sleep(0)
+    made.stop(Cancelled("gone"))
+    with pytest.raises(Cancelled, match="gone"):
+        await running
+    assert [p.reservation.released for p in admission.placements] == [1]
+
+
+async def test_tokens_of_an_answer_that_breaks_are_counted() -> None:
+    admission = FakeAdmission("a")
+    made, ask = dispatch(admission, a=[ACCEPTED, TOKEN, TOKEN, LOST])
+    with pytest.raises(EngineUnavailable):
+        await run(made)
+    assert ask.record.completion_tokens == 2
+    assert admission.settled == [2]
+
+
+async def test_the_breaker_hears_of_a_failure_that_the_reader_keeps_to_itself() -> None:
+    admission = FakeAdmission("a")
+    broken = InternalError("broken")
+    made, _ = dispatch(admission, a=[ACCEPTED, TOKEN, broken])
+    async with made:
+        await made.accepted()
+        with pytest.raises(InternalError):
+            async for _ in made:
+                pass
+    assert admission.placements[0].target.verdicts == [broken]

@@ -172,7 +172,7 @@ async def test_a_broken_watch_of_a_live_engine_is_reopened(
     await exchange.wait_sent(3)
     fake.mute_watch.set()  # this watch stream stays silent; the next one does not
     await until(lambda: fake.watches == 2 and not service.problems())
-    await until(lambda: service.engines[0].load is not None and service.engines[0].load.sequence > 2)
+    await until(lambda: service.targets[0].load is not None and service.targets[0].load.sequence > 2)
     assert not exchange.task.done(), "the engine lived all the time"  # type: ignore[union-attr]
     exchange.disconnect()
     await exchange.finish()
@@ -203,3 +203,14 @@ async def test_health_has_the_load(app: FastAPI) -> None:
     assert engine["load"]["blocks_total"] == 8192
     assert engine["in_flight"] == 0
     assert engine["problem"] is None
+
+
+async def test_an_engine_whose_step_never_ends_gets_no_requests(
+    app: FastAPI, fake: FakeTriton, until: Until
+) -> None:
+    service: Service = app.state.service
+    fake.load = msgspec.structs.replace(fake.load, running=1, step_age_s=600.0)
+    await until(lambda: bool(service.problems()))
+    assert "step has run for 600 s" in (await get(app, "/readyz")).json()["problems"][0]
+    fake.load = msgspec.structs.replace(fake.load, running=0, step_age_s=0.0)
+    await until(lambda: not service.problems())

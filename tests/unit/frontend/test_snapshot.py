@@ -102,7 +102,7 @@ async def test_a_lost_engine_is_named_once(
 ) -> None:
     fake.mode = "dead"
     fake.mute_watch.set()
-    await until(lambda: service.engines[0].load is None)
+    await until(lambda: service.targets[0].load is None)
     state = snapshot(service)
     assert state["ready"] is False
     (problem,) = state["problems"]

@@ -15,13 +15,11 @@ async def test_a_blocked_loop_is_seen() -> None:
     lag = LoopLag()
     measuring = asyncio.create_task(lag.run())
     await asyncio.sleep(0.05)
-    assert lag.worst_s == 0.0
     time.sleep(0.7)  # noqa: ASYNC251 - blocking is the point
     async with asyncio.timeout(10):
-        while lag.worst_s == 0.0:  # noqa: ASYNC110 - it has no event for it
+        while lag.worst_s < 0.3:  # noqa: ASYNC110 - it has no event for it
             await asyncio.sleep(0.01)
     measuring.cancel()
-    assert 0.3 < lag.worst_s < 10
 
 
 @pytest.fixture

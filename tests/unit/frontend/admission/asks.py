@@ -1,11 +1,12 @@
-"""Requests and targets for tests of admission."""
+"""Requests, and targets without engines, for tests of admission."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from frontend.admission.ask import Ask, Estimate
 from frontend.admission.capacity import Capacity
@@ -15,9 +16,18 @@ from gpt_oss_triton.errors import EngineUnavailable
 from gpt_oss_triton.telemetry.record import RequestRecord
 from gpt_oss_triton.telemetry.trace_context import TraceContext
 from gpt_oss_triton.wire import Load
+from tests.unit.frontend.fake_triton import ENSEMBLE, LOAD
 
-ENSEMBLE = "gpt-oss-20b"
+NO_LIMITS = KeyLimits()
 _numbers = itertools.count()
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def ask(
@@ -28,11 +38,10 @@ def ask(
     output: int = 56,
     booking: bytes | None = None,
     deadline: float = 1e9,
-    limits: KeyLimits = KeyLimits(),
-    ensemble: str = ENSEMBLE,
+    limits: KeyLimits = NO_LIMITS,
 ) -> Ask:
     return Ask(
-        ensemble=ensemble,
+        ensemble=ENSEMBLE,
         caller=Caller(key, priority, limits),
         priority=priority,
         estimate=Estimate(prompt, output),
@@ -42,6 +51,12 @@ def ask(
         deadline=deadline,
         record=RequestRecord("id", TraceContext.new(), "POST", "/v1/chat/completions"),
     )
+
+
+def load(**values: Any) -> Load:
+    """A report; what is not given is idle and roomy."""
+    roomy = {"blocks_total": 10_000, "max_context": 131_072, "max_sequences": 64, "max_step_tokens": 512}
+    return msgspec.structs.replace(LOAD, **{**roomy, **values})
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,7 @@ class FakeTarget:
 
 @dataclass
 class FakeRouter:
-    """The first target that has room."""
+    """Takes the first target that has room."""
 
     targets: list[FakeTarget] = field(default_factory=list)
     down: bool = False
@@ -74,14 +89,3 @@ class FakeRouter:
 
     def placed(self, ask: Ask, choice: Choice) -> None:
         self.placed_asks.append(ask)
-
-
-@dataclass
-class Clock:
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-Now = Callable[[], float]

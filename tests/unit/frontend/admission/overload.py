@@ -1,61 +1,77 @@
-"""Open-loop load on admission in front of a simulated engine, in virtual time."""
+"""Requests in open loop on admission in front of a simulated engine, in virtual time."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from frontend.admission.admission import Admission
 from frontend.admission.capacity import Capacity
-from gpt_oss_triton.config import FrontendSettings
+from gpt_oss_triton.config import FrontendSettings, Priority
 from gpt_oss_triton.errors import Overloaded
 from tests.unit.frontend.admission.asks import ENSEMBLE, FakeRouter, FakeTarget, ask
 from tests.unit.frontend.admission.simulated_engine import SimulatedEngine
 from tests.unit.frontend.admission.virtual_time import now
 
-PROMPT, OUTPUTS = 256, (16, 112)
+PROMPT = 256
 REPORT_S = 0.2
 
 
 @dataclass
 class Answer:
-    """One request as its client saw it, seconds."""
+    """One request as its client saw it, in seconds.
+
+    Attributes:
+        told_s: it was refused, and should come back after so long.
+        returned: the same request once more, when it had obeyed.
+    """
 
     key: str
     sent: float
     first_token: float | None = None
     ended: float | None = None
-    told_s: float | None = None  # refused, and told to come back after so long
+    told_s: float | None = None
     returned: Answer | None = None
 
     @property
-    def ttft_s(self) -> float:
-        assert self.first_token is not None
-        return self.first_token - self.sent
+    def refused(self) -> bool:
+        return self.told_s is not None
+
+
+@dataclass
+class Source:
+    """One caller: so many requests per second, of which those refused come back with probability `obey`."""
+
+    key: str
+    rate: float
+    obey: float = 0.0
+    priority: Priority = "normal"
 
 
 @dataclass
 class World:
     """Attributes:
-    obey: share of the refused clients that come back when they were told to; the others never do.
+    outputs: shortest and longest answer, tokens.
     """
 
     admission: Admission
+    capacity: Capacity
     engine: SimulatedEngine
-    rng: random.Random
-    obey: float = 0.1
+    outputs: tuple[int, int]
     answers: list[Answer] = field(default_factory=list)
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def running(cls, engine: SimulatedEngine, *, seed: int = 0, obey: float = 0.1, **settings: object) -> AsyncIterator[World]:
+    async def running(
+        cls, engine: SimulatedEngine, outputs: tuple[int, int] = (16, 112)
+    ) -> AsyncIterator[World]:
         capacity = Capacity(now)
         router = FakeRouter([FakeTarget(capacity)])
-        values = FrontendSettings(models={ENSEMBLE: ENSEMBLE}, **settings)  # type: ignore[arg-type]
-        admission = Admission(router, values, now, now)  # type: ignore[arg-type]
+        settings = FrontendSettings(models={ENSEMBLE: ENSEMBLE})
+        admission = Admission(router, settings, now, now)  # type: ignore[arg-type]
 
         async def report() -> None:
             while True:
@@ -64,55 +80,41 @@ class World:
                 await asyncio.sleep(REPORT_S)
 
         tasks = [asyncio.create_task(engine.run()), asyncio.create_task(report())]
-        yield cls(admission, engine, random.Random(seed), obey)
+        yield cls(admission, capacity, engine, outputs)
         for task in tasks:
             task.cancel()
 
-    async def closed_loop(self, streams: int, seconds: float) -> float:
-        """Answers per second of so many clients, each of which sends its next request when one has ended."""
-        end = now() + seconds
-
-        async def client() -> None:
-            while now() < end:
-                answer = await self.request("loop")
-                await asyncio.sleep(answer.told_s or 0)
-
-        begin = len(self.answers)
-        await asyncio.gather(*(client() for _ in range(streams)))
-        ended = [a for a in self.answers[begin:] if a.ended is not None and end - seconds / 2 <= a.ended < end]
-        return len(ended) / (seconds / 2)
-
-    async def open_loop(self, rates: dict[str, float], seconds: float) -> list[Answer]:
-        """Send so many requests per second for each key; what was sent, after all has ended."""
+    async def open_loop(self, sources: list[Source], seconds: float) -> list[Answer]:
+        """What all of them sent in that time, after all has ended."""
         begin = len(self.answers)
         async with asyncio.TaskGroup() as group:
-            for key, rate in rates.items():
-                group.create_task(self._arrivals(group, key, rate, now() + seconds))
+            for source in sources:
+                group.create_task(self._arrivals(group, source, now() + seconds))
         return self.answers[begin:]
 
-    async def _arrivals(self, group: asyncio.TaskGroup, key: str, rate: float, end: float) -> None:
-        while True:
-            await asyncio.sleep(self.rng.expovariate(rate))
-            if now() >= end:
-                return
-            group.create_task(self._client(key, obeys=self.rng.random() < self.obey))
+    async def _arrivals(self, group: asyncio.TaskGroup, source: Source, end: float) -> None:
+        rng = random.Random(source.key)
+        due = now()
+        while (due := due + rng.expovariate(source.rate)) < end:
+            await asyncio.sleep(due - now())
+            obeys = rng.random() < source.obey
+            group.create_task(self._client(source, rng.randbytes(8), rng.randint(*self.outputs), obeys=obeys))
 
-    async def _client(self, key: str, *, obeys: bool) -> None:
-        body = self.rng.randbytes(8)
-        answer = await self.request(key, body)
+    async def _client(self, source: Source, body: bytes, output: int, *, obeys: bool) -> None:
+        answer = await self._request(source, body, output)
         if answer.told_s is not None and obeys:
             await asyncio.sleep(answer.told_s)
-            answer.returned = await self.request(key, body)
+            answer.returned = await self._request(source, body, output)
 
-    async def request(self, key: str, body: bytes | None = None) -> Answer:
-        answer = Answer(key, now())
+    async def _request(self, source: Source, body: bytes, output: int) -> Answer:
+        answer = Answer(source.key, now())
         self.answers.append(answer)
-        output = self.rng.randint(*OUTPUTS)
-        asked = ask(key, prompt=PROMPT, output=output, booking=body)
+        asked = ask(source.key, priority=source.priority, prompt=PROMPT, output=output, booking=body)
         try:
             placement = await self.admission.enter(asked)
         except Overloaded as error:
             answer.told_s = error.retry_after_s
+            assert answer.sent == now(), "a refusal took its time"
             return answer
         sequence = self.engine.submit(PROMPT, output)
         placement.reservation.accepted(PROMPT, 0)
@@ -127,6 +129,34 @@ class World:
         return answer
 
 
-def percentile(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+@dataclass
+class Window:
+    """The part of what was sent that counts: from `begin` to `end`."""
+
+    answers: list[Answer]
+    begin: float
+    end: float
+
+    def only(self, which: Callable[[Answer], bool]) -> Window:
+        return Window([a for a in self.answers if which(a)], self.begin, self.end)
+
+    @property
+    def sent(self) -> list[Answer]:
+        return [a for a in self.answers if self.begin <= a.sent < self.end]
+
+    @property
+    def goodput(self) -> float:
+        """Answers per second that ended in the window."""
+        ended = [a for a in self.answers if a.ended is not None and self.begin <= a.ended < self.end]
+        return len(ended) / (self.end - self.begin)
+
+    @property
+    def ttft_p95_s(self) -> float:
+        waits = sorted(a.first_token - a.sent for a in self.sent if a.first_token is not None)
+        return waits[int(0.95 * len(waits))]
+
+    @property
+    def returned(self) -> list[Answer]:
+        """Those who obeyed, and were back before the load ended."""
+        returned = [a.returned for a in self.sent if a.returned is not None]
+        return [a for a in returned if a.sent < self.end]

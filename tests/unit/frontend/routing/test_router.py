@@ -203,6 +203,17 @@ def test_requests_between_two_reports_do_not_all_follow_the_same_one(
     assert chosen == {"one": 10, "two": 10}
 
 
+def test_a_target_that_had_slow_prompts_is_not_kept_from_new_ones(one: FakeTarget, two: FakeTarget) -> None:
+    made = router(one, two)
+    one.report(prefill_tokens_per_s=500.0)
+    chosen = Counter()
+    for n in range(20):
+        chosen[place(made, ask(conversation(f"{n} {DOCUMENT}"))).target.name] += 1
+        for target in (one, two):
+            target.report()
+    assert min(chosen["one"], chosen["two"]) >= 5
+
+
 def test_a_restarted_engine_has_no_prefixes_and_is_nobodys_home(one: FakeTarget, two: FakeTarget) -> None:
     sessions = Sessions(100, 180.0)
     made = router(one, two, sessions=sessions)

@@ -1,0 +1,98 @@
+"""HTTP/1.1 over bare asyncio streams, for load generators that must not take the server's cores.
+
+It speaks what our own server and its like answer: a body with a length, or one in chunks. It keeps connections
+and knows nothing of TLS, redirects or compression.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+_LONGEST_LINE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+class Reply:
+    """Status and headers of an answer, whose body is read by iteration, once.
+
+    Attributes:
+        headers: names in lower case.
+    """
+
+    def __init__(
+        self, client: PlainHttp, connection: _Connection, status: int, headers: dict[str, str]
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self._client = client
+        self._connection = connection
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body's pieces as they arrive. Raises OSError or EOFError when the connection breaks."""
+        reader = self._connection.reader
+        if self.headers.get("transfer-encoding") == "chunked":
+            while size := int(await reader.readuntil(b"\r\n"), 16):
+                yield (await reader.readexactly(size + 2))[:-2]
+            await reader.readuntil(b"\r\n")
+        else:
+            yield await reader.readexactly(int(self.headers.get("content-length", "0")))
+        self._client.keep(self._connection, self.headers)
+
+
+class PlainHttp:
+    """Use as `async with`.
+
+    Args:
+        url: what paths are put behind, such as `http://127.0.0.1:8000/v1`.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._path = parts.path.rstrip("/")
+        self._idle: list[_Connection] = []
+
+    async def __aenter__(self) -> PlainHttp:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for connection in self._idle:
+            connection.writer.close()
+
+    async def post(self, path: str, body: bytes, key: str | None = None) -> Reply:
+        """Send JSON and wait for the headers of the answer. Raises OSError or EOFError when there is none."""
+        connection = await self._connect()
+        bearer = f"authorization: Bearer {key}\r\n" if key else ""
+        head = (
+            f"POST {self._path}{path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n{bearer}"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        connection.writer.write(head.encode() + body)
+        lines = (await connection.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {
+            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
+        }
+        return Reply(self, connection, int(lines[0].split()[1]), headers)
+
+    def keep(self, connection: _Connection, headers: dict[str, str]) -> None:
+        """An answer was read to its end: its connection may serve the next request."""
+        if headers.get("connection") == "close":
+            connection.writer.close()
+        else:
+            self._idle.append(connection)
+
+    async def _connect(self) -> _Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.reader.at_eof():
+                return connection
+            connection.writer.close()
+        return _Connection(*await asyncio.open_connection(self._host, self._port, limit=_LONGEST_LINE))

@@ -1,0 +1,81 @@
+"""What a key's limits, the drain and the response cache mean to each other at the chat route."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from frontend.caller import digest_of
+from frontend.service import Service
+from gpt_oss_triton.config import FrontendSettings
+from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/v1/chat/completions"
+CHAT = {"model": ENSEMBLE, "temperature": 0, "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.fixture
+def settings(settings: FrontendSettings, tmp_path: Path) -> FrontendSettings:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(
+        f'[[key]]\nname = "two"\nsha256 = "{digest_of(b"two").hex()}"\nrequests_per_minute = 2\n'
+        f'[[key]]\nname = "any"\nsha256 = "{digest_of(b"any").hex()}"\n'
+    )
+    return settings.model_copy(update={"api_keys_file": keys, "response_cache_entries": 8})
+
+
+@pytest.fixture
+async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://shim") as client:
+        yield client
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+async def test_a_cached_answer_counts_as_a_request_of_its_key(
+    http: httpx.AsyncClient, fake: FakeTriton
+) -> None:
+    answers = [await http.post(PATH, json=CHAT, headers=bearer("two")) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert len(fake.requests) == 1, "the second one came from the cache"
+
+
+async def test_who_is_limited_learns_how_much_is_left(http: httpx.AsyncClient) -> None:
+    answers = [await http.post(PATH, json=CHAT, headers=bearer("two")) for _ in range(3)]
+    assert [answer.headers["x-ratelimit-limit-requests"] for answer in answers] == ["2", "2", "2"]
+    assert answers[2].headers["x-ratelimit-remaining-requests"] == "0"
+    assert int(answers[2].headers["retry-after"]) >= 1
+    assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
+
+
+async def test_the_cache_does_not_answer_while_draining(app: FastAPI, http: httpx.AsyncClient) -> None:
+    assert (await http.post(PATH, json=CHAT, headers=bearer("any"))).status_code == 200
+    service: Service = app.state.service
+    service.refuse_new()
+    assert (await http.post(PATH, json=CHAT, headers=bearer("any"))).status_code == 503
+    service.resume()
+    assert (await http.post(PATH, json=CHAT, headers=bearer("any"))).status_code == 200
+
+
+async def test_a_cached_answer_is_no_hit_of_the_kv_cache(app: FastAPI, http: httpx.AsyncClient) -> None:
+    service: Service = app.state.service
+    await http.post(PATH, json=CHAT, headers=bearer("any"))
+    before = service.telemetry.counts()["prefix_cache"]
+    await http.post(PATH, json=CHAT, headers=bearer("any"))
+    assert service.telemetry.counts()["prefix_cache"] == before
+    assert service.response_cache.stats()["hits"] == 1
+
+
+async def test_a_conversation_has_a_most_number_of_messages(http: httpx.AsyncClient) -> None:
+    messages = [{"role": "user", "content": ""}] * 2049
+    answer = await http.post(PATH, json={**CHAT, "messages": messages}, headers=bearer("any"))
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages")
