@@ -83,6 +83,8 @@ class Dispatch:
         self._stopped = self._stopped or error
         if self._entering is not None:
             self._entering.cancel()
+        if self._placement is not None and (load := self._placement.target.load) is not None:
+            self._record.computing = load.waiting == 0  # a stopped request brings no timings
         if self._generation is not None:
             self._generation.stop(error)
 

@@ -169,6 +169,7 @@ class Admission:
             "queue_wait_limit_s": min(lane.wait_limit_s for lane in lanes),
             "service_rate": sum(lane.service_rate for lane in lanes),
             "decisions": dict(self._decisions),
+            "callers": len(self._limits),
             "bookings": sum(len(lane.bookings) for lane in lanes),
         }
 
@@ -199,7 +200,7 @@ class Admission:
         before, pressure = lane.ladder.level, lane.pressure
         if lane.ladder.update(pressure):
             level = lane.ladder.level
-            log.warning("%s: degradation level %d -> %d, pressure %.2f", ensemble, before, level, pressure)
+            log.debug("%s: degradation level %d -> %d, pressure %.2f", ensemble, before, level, pressure)
             self.on_level(ensemble, lane.targets.values(), before, level)
 
 

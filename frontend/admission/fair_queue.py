@@ -98,9 +98,11 @@ class FairQueue:
         if not self.held[flow]:
             del self.held[flow]
 
-    def greedy(self) -> FlowKey | None:
-        """The flow that holds most for its weight, if that is a good part of the whole and it is not alone."""
-        if len(self.flows()) < 2 or not self.held:
+    def greedy(self, newcomer: FlowKey | None = None) -> FlowKey | None:
+        """The flow that holds most for its weight, if that is a good part of the whole and it is not alone. A
+        `newcomer` is company."""
+        company = self.flows() | ({newcomer} if newcomer is not None else set())
+        if not self.held or len(company) < 2:
             return None
         weighted = {flow: held / WEIGHTS[flow[0]] for flow, held in self.held.items()}
         most = max(weighted, key=lambda flow: weighted[flow])

@@ -82,8 +82,8 @@ class Lane:
 
     def refusal(self, ask: Ask, *, booked: bool) -> Decision | None:
         """Why a request may not wait here, if so. One that is `booked` is bound by the hard limits only. When a
-        greedy caller takes all there is, the others may wait longer, and while the queue is full of its
-        requests, they have their share of it."""
+        greedy caller takes all there is, the others may wait longer, and the next in line for as long as it takes;
+        while the queue is full of its requests, they have their share of it."""
         most, waiting = self._settings.max_queue, len(self.queue)
         callers = len(self.queue.flows() | {flow_of(ask)})
         if waiting >= most and (self.queue.count(flow_of(ask)) >= most // callers or waiting >= 2 * most):
@@ -92,8 +92,8 @@ class Lane:
         if wait_s > min(self._settings.queue_wait_s, ask.deadline - self._clock()):
             return "wait"
         limit_s = self.wait_limit_s
-        if self.barred() not in (None, flow_of(ask)):
-            limit_s = max(limit_s, self._first_token_s)
+        if self.queue.greedy(flow_of(ask)) not in (None, flow_of(ask)):
+            limit_s = max(limit_s, self._first_token_s, next(self.expected_waits_s(), 0.0))
         return None if booked or wait_s <= limit_s + _ROUNDING_S else "wait"
 
     def book(self, ask: Ask) -> int:

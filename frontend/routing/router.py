@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Trigger = Literal["large_prompt", "large_kv", "memory_pressure"]
 Reason = Literal["only", "affinity", "session", "least_loaded", "hot_spot", "round_robin", "retry"] | Trigger
 
-_INDEX_ENTRIES = 100_000  # about 25 MB
+_INDEX_ENTRIES = 100_000  # about 35 MB
 _PREFILL_TOKENS_PER_S = 2000.0  # before anything was measured
 _HOME_MARGIN = 0.5  # of the score: half a second of prefill, or half a KV cache
 _TIE = 0.05  # of the score

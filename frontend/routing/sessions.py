@@ -134,9 +134,15 @@ class Sessions:
         return None if held is None else held.home
 
     def settle(self, session: str, home: Home) -> None:
-        """The session's turn is about to run there."""
-        if (held := self._sessions.get(session)) is not None:
-            held.home = home
+        """The session's turn is about to run there. A session begins with the first one: who is refused a turn
+        pushes no session of others out."""
+        if (held := self._sessions.get(session)) is None:
+            return
+        if held.home is None:
+            self._created += 1
+        held.home = home
+        while len(self._sessions) > self._max_sessions:
+            self.end([next(iter(self._sessions))], "evicted")
 
     def oldest_idle(self, count: int, target: str) -> list[str]:
         """Up to `count` sessions whose home is `target` and which have no request in flight, oldest first."""
@@ -185,10 +191,7 @@ class Sessions:
             self.end([session], "idle")  # the sweep was yet to come
             held = None
         if held is None:
-            while len(self._sessions) >= self._max_sessions:
-                self.end([next(iter(self._sessions))], "evicted")
             held = self._sessions[session] = _Session(self._clock())
-            self._created += 1
         else:
             self._returned += 1
         held.turns += 1
@@ -197,7 +200,11 @@ class Sessions:
 
     def _leave(self, session: str, held: _Session) -> None:
         held.turns -= 1
-        if self._sessions.get(session) is held:  # else it was ended meanwhile
+        if self._sessions.get(session) is not held:
+            return  # it was ended meanwhile
+        if held.home is None and not held.turns:
+            del self._sessions[session]  # nobody took it
+        else:
             self._touch(session, held)
 
     def _touch(self, session: str, held: _Session) -> None:

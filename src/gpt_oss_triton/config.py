@@ -156,7 +156,9 @@ class TargetSettings(BaseModel):
     url: str  # Triton's gRPC, host:port
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")]
     ensembles: list[str] | None = None  # None: every one that `models` names
-    gpus: Annotated[int, Field(ge=0)] = 1  # that the engine spreads over; more than one takes the large requests
+    gpus: Annotated[int, Field(ge=0)] = (
+        1  # that the engine spreads over; more than one takes the large requests
+    )
 
 
 class FrontendSettings(_Settings):
@@ -200,7 +202,9 @@ class FrontendSettings(_Settings):
     default_priority: Priority = "normal"
     # routing
     routing_policy: Literal["affinity", "round_robin"] = "affinity"
-    large_prompt_tokens: Positive = 8000  # a larger prompt goes to a target of several GPUs, where there is one
+    large_prompt_tokens: Positive = (
+        8000  # a larger prompt goes to a target of several GPUs, where there is one
+    )
     large_kv_mb: Positive = 6000  # as does one with more KV, in 10^6 bytes (128k tokens on 20b),
     memory_pressure: Share = 0.8  # or any, where the chosen target's KV cache is fuller than this
     breaker_failures: Positive = 5  # in a row, after which a target gets no requests

@@ -133,7 +133,9 @@ class Lease(msgspec.Struct, omit_defaults=True, frozen=True):
     """A session's claim on the KV blocks of its last answer, so that its next turn finds them."""
 
     id: str  # opaque; the shim's name of the session
-    idle_s: Annotated[float, msgspec.Meta(gt=0, le=MAX_LEASE_S)]  # without a new turn the claim ends after so long
+    idle_s: Annotated[
+        float, msgspec.Meta(gt=0, le=MAX_LEASE_S)
+    ]  # without a new turn the claim ends after so long
 
 
 class GenerationOptions(msgspec.Struct, omit_defaults=True, frozen=True):

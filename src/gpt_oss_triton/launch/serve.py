@@ -92,7 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--triton-url", metavar="HOST:PORT", help="gRPC address of a running Triton; starts none")
     add("--profile", choices=get_args(ProfileName), help="named preset (balanced)")
     add("--gpu-mode", choices=["auto", "single", "pipeline", "tensor"], help="how a model uses GPUs (auto)")
-    add("--log-format", choices=["auto", "json", "console"], help="of the shim (console on a terminal, else json)")
+    add(
+        "--log-format",
+        choices=["auto", "json", "console"],
+        help="of the shim (console on a terminal, else json)",
+    )
     add("--log-level", choices=["debug", "info", "warning", "error"], help="of the shim and of Triton (info)")
     add("--config", type=Path, dest="config_file", metavar="FILE", help="settings in TOML")
     return parser
@@ -194,7 +198,11 @@ def _ready_line(plan: Plan, listener: socket.socket) -> str:
     url = ports.local_url(listener)
     body = {"model": plan.model_id, "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
     headers = ["-H", "content-type: application/json"]
-    key = ' -H "authorization: Bearer $GPT_OSS_API_KEY"' if plan.frontend.api_key or plan.frontend.api_keys_file else ""
+    key = (
+        ' -H "authorization: Bearer $GPT_OSS_API_KEY"'
+        if plan.frontend.api_key or plan.frontend.api_keys_file
+        else ""
+    )
     curl = shlex.join(["curl", "-N", f"{url}/v1/chat/completions", *headers, "-d", json.dumps(body)])
     return f"{plan.model_id} is served at {url}/v1  try: {curl}{key}"
 

@@ -31,7 +31,9 @@ from gpt_oss_triton.launch.triton_install import TritonInstall, find_install
 from gpt_oss_triton.telemetry.otlp import traces_url
 from gpt_oss_triton.wire import CONTROL_KEY_HEADER
 
-_CONTROL_APIS = "model-repository,shared-memory,trace,logging"  # what changes the server, and not what asks it
+_CONTROL_APIS = (
+    "model-repository,shared-memory,trace,logging"  # what changes the server, and not what asks it
+)
 _LOOPBACK = "127.0.0.1"
 _POLL_S = 0.1
 _STUBS_END_S = 5.0

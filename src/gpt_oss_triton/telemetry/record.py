@@ -73,6 +73,7 @@ class RequestRecord:
     # routing and engine
     attempts: list[Attempt] = field(default_factory=list)
     accepted: float | None = None
+    computing: bool = False  # no sequence waited in the engine when this one was stopped
     prompt: PromptInfo | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -115,4 +116,4 @@ class RequestRecord:
             return "decode"
         if self.accepted is None:
             return "admission"
-        return "prefill" if self.timings is not None and self.timings.scheduled is not None else "queue"
+        return "prefill" if self.computing else "queue"

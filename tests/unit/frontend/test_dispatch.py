@@ -56,7 +56,7 @@ class FakeAdmission:
             raise EngineUnavailable("nobody")
         verdicts: list[BaseException | None] = []
         target = SimpleNamespace(
-            name=left[0], verdicts=verdicts, breaker=SimpleNamespace(record=verdicts.append)
+            name=left[0], load=None, verdicts=verdicts, breaker=SimpleNamespace(record=verdicts.append)
         )
         placement = SimpleNamespace(target=target, reason="only", reservation=FakeReservation())
         self.placements.append(placement)

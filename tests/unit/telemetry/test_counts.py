@@ -40,7 +40,7 @@ def test_cancels_are_told_apart_by_how_far_they_came() -> None:
     for record in (
         answered(error="cancelled", accepted=None, first_token=None),
         answered(error="cancelled", first_token=None, timings=None),
-        answered(error="cancelled", first_token=None),
+        answered(error="cancelled", first_token=None, timings=None, computing=True),
         answered(error="cancelled"),
         answered(error="cancelled"),
     ):

@@ -29,14 +29,16 @@ def sessions(clock: Clock) -> Sessions:
 def talk(
     sessions: Sessions, *texts: str, answer: str = "Hello!", system: str = "", caller: Caller = CALLER
 ) -> Turn:
-    """One unnamed request with its answer."""
+    """One unnamed request that was let in, with its answer."""
     with sessions.turn(caller, ENSEMBLE, conversation(*texts, system=system)) as turn:
+        sessions.settle(turn.session or "", HOME)
         turn.answered(answer)
     return turn
 
 
 def named(sessions: Sessions, header: str, caller: Caller = CALLER, ensemble: str = ENSEMBLE) -> Turn:
     with sessions.turn(caller, ensemble, conversation("hi"), header=header) as turn:
+        sessions.settle(turn.session or "", HOME)
         return turn
 
 
@@ -130,10 +132,9 @@ def test_an_idle_session_ends_with_the_sweep(sessions: Sessions, clock: Clock) -
 def test_who_comes_before_the_sweep_but_too_late_is_new(sessions: Sessions, clock: Clock) -> None:
     turn = named(sessions, "late")
     assert turn.session is not None
-    sessions.settle(turn.session, HOME)
     clock.now += IDLE_S + 1
-    named(sessions, "late")
-    assert sessions.home(turn.session) is None, "its lease has ended, too"
+    with sessions.turn(CALLER, ENSEMBLE, conversation("hi"), header="late"):
+        assert sessions.home(turn.session) is None, "its lease has ended, too"
     assert sessions.stats()["ended_total"] == {"idle": 1}
 
 
@@ -159,8 +160,7 @@ def test_a_long_answer_is_not_idleness(sessions: Sessions, clock: Clock) -> None
 
 def test_the_degradation_ladder_gets_the_oldest_of_one_target(sessions: Sessions) -> None:
     turns = [named(sessions, str(n)).session or "" for n in range(4)]
-    for n, session in enumerate(turns):
-        sessions.settle(session, HOME if n != 1 else Home("two", (1, 0.0), 100))
+    sessions.settle(turns[1], Home("two", (1, 0.0), 100))
     named(sessions, "0")  # used again: now the youngest
     assert sessions.oldest_idle(2, "one") == [turns[2], turns[3]]
     assert sessions.oldest_idle(9, "one") == [turns[2], turns[3], turns[0]]
@@ -177,13 +177,13 @@ def test_it_is_bounded_and_the_least_recently_used_goes_first(names: list[tuple[
             turn = running.enter_context(
                 sessions.turn(CALLER, ENSEMBLE, conversation("hi"), header=str(name))
             )
+            sessions.settle(turn.session or "", HOME)
+            assert sessions.home(turn.session or "") == HOME
             if not stays:
                 running.close()
             stats = sessions.stats()
             assert stats["active"] <= 5
             assert stats["active"] == stats["created_total"] - sum(stats["ended_total"].values())
-            sessions.settle(turn.session or "", HOME)
-            assert sessions.home(turn.session or "") == HOME
             talk(sessions, f"an unnamed conversation, {len(names)} {name}")
             assert len(sessions._expected) <= 5
 
@@ -197,3 +197,12 @@ async def test_the_sweep_runs_by_itself(sessions: Sessions, clock: Clock) -> Non
         while sessions.stats()["active"]:  # noqa: ASYNC110 - it has no event for it
             await asyncio.sleep(0.001)
     sweeper.cancel()
+
+
+def test_who_is_refused_makes_no_session_and_ends_none(sessions: Sessions) -> None:
+    kept = [named(sessions, str(n)).session for n in range(10)]
+    for n in range(100):
+        with sessions.turn(CALLER, ENSEMBLE, conversation("hi"), header=f"flood {n}"):
+            pass
+    assert sessions.stats() == {"active": 10, "created_total": 10, "returned_total": 0, "ended_total": {}}
+    assert all(sessions.home(session or "") == HOME for session in kept)
