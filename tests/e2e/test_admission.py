@@ -70,6 +70,13 @@ def shim(small: TritonServer, keys_file: Path) -> Iterator[ShimProcess]:
         yield process
 
 
+@pytest.fixture
+def new_shim(small: TritonServer, keys_file: Path) -> Iterator[ShimProcess]:
+    """One that has yet to learn how long answers take."""
+    with ShimProcess(small, api_keys_file=str(keys_file), admin_key="the-admin-key") as process:
+        yield process
+
+
 def key_of(name: str) -> str:
     return f"the-key-of-{name}"
 
@@ -165,33 +172,32 @@ def test_limits_of_a_key(shim: ShimProcess) -> None:
     assert admission(shim)["decisions"]["rate_requests"] == 1
 
 
-def test_the_queue_knows_classes_and_ends_with_a_drain(shim: ShimProcess, until: Until) -> None:
-    with all_slots_taken(shim, until), ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(post, shim, "urgent")
-        until(lambda: admission(shim)["queued"] == 1, "somebody waits")
-        assert admission(shim)["queued_by_priority"] == {"high": 1, "normal": 0, "low": 0}
-        httpx.post(f"{shim.url}/admin/drain", headers=ADMIN, json={}).raise_for_status()
+def test_the_queue_knows_classes_and_ends_with_a_drain(new_shim: ShimProcess, until: Until) -> None:
+    with all_slots_taken(new_shim, until), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(post, new_shim, "urgent")
+        until(lambda: admission(new_shim)["queued"] == 1, "somebody waits")
+        assert admission(new_shim)["queued_by_priority"] == {"high": 1, "normal": 0, "low": 0}
+        httpx.post(f"{new_shim.url}/admin/drain", headers=ADMIN, json={}).raise_for_status()
         try:
             answer = waiting.result(timeout=10)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-            assert post(shim, "quiet").status_code == 503
+            assert post(new_shim, "quiet").status_code == 503
         finally:
-            httpx.post(f"{shim.url}/admin/drain", headers=ADMIN, json={"undo": True}).raise_for_status()
-    assert post(shim, "quiet").status_code == 200
+            httpx.post(f"{new_shim.url}/admin/drain", headers=ADMIN, json={"undo": True}).raise_for_status()
+    assert post(new_shim, "quiet").status_code == 200
 
 
-def test_a_client_that_leaves_the_queue_leaves_nothing_behind(shim: ShimProcess, until: Until) -> None:
-    before = admission(shim)["decisions"].get("cancelled", 0)
-    with all_slots_taken(shim, until):
+def test_a_client_that_leaves_the_queue_leaves_nothing_behind(new_shim: ShimProcess, until: Until) -> None:
+    with all_slots_taken(new_shim, until):
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(
-                shim.url + PATH,
+                new_shim.url + PATH,
                 json={"model": ENSEMBLE, "messages": [{"role": "user", "content": "hi"}]},
                 headers={"authorization": f"Bearer {key_of('urgent')}"},
                 timeout=1.0,
             )
-        until(lambda: admission(shim)["queued"] == 0, "its place in the queue is free")
-        assert admission(shim)["decisions"]["cancelled"] == before + 1
+        until(lambda: admission(new_shim)["queued"] == 0, "its place in the queue is free")
+        assert admission(new_shim)["decisions"]["cancelled"] == 1
 
 
 def test_what_was_reserved_is_what_the_engine_held(triton: TritonServer, until: Until) -> None:
@@ -223,3 +229,10 @@ def test_what_was_reserved_is_what_the_engine_held(triton: TritonServer, until: 
 def events(shim: ShimProcess, kind: str) -> list[dict[str, Any]]:
     found = (json.loads(line) for line in shim.log().splitlines() if line.startswith("{"))
     return [event for event in found if event["event"] == kind]
+
+
+def test_zz_debug(shim: ShimProcess) -> None:
+    for line in shim.log().splitlines():
+        if '"quiet"' in line and '"admission"' in line:
+            print(line[:600])
+    assert 0

@@ -193,10 +193,15 @@ def test_a_failed_request_is_traced_and_a_good_one_is_not(
         good = ask(sparing)
         bad = TraceContext.new()
         headers = {"traceparent": bad.header(sampled=False)}
-        refused = httpx.post(f"{sparing.url}/v1/chat/completions", json={}, headers=headers)
-        assert refused.status_code == 400
+        too_long = {"model": ENSEMBLE, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 10**9}
+        failed = httpx.post(f"{sparing.url}/v1/chat/completions", json=too_long, headers=headers)
+        assert failed.status_code == 400
+        noise = TraceContext.new()
+        headers = {"traceparent": noise.header(sampled=True)}
+        assert httpx.post(f"{sparing.url}/v1/chat/completions", json={}, headers=headers).status_code == 400
         until(lambda: bad.trace_hex in receiver.trace_ids(), "the failed request's trace")
     assert good not in receiver.trace_ids()  # nor after the shim has sent what waited
+    assert noise.trace_hex not in receiver.trace_ids(), "anybody can send what is no request at all"
 
 
 # -------------------------------------------------------------------------------------- a real Prometheus
