@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -66,13 +66,10 @@ class Lane:
         waited_s = self._clock() - next_in_turn[0].since if next_in_turn else 0.0
         return max(kv, filled, waited_s / self._settings.queue_wait_s)
 
-    def expected_waits_s(self) -> Iterator[float]:
-        """Seconds until the first, second, third … of those who wait would run."""
-        return heapq.merge(*(target.capacity.free_in_s() for target in self._live()))
-
-    def expected_wait_s(self, ask: Ask) -> float:
-        """Seconds until a newcomer would run."""
-        return next(islice(self.expected_waits_s(), self.queue.ahead_of(ask), None), 0.0)
+    def expected_waits_s(self, ask: Ask) -> list[float]:
+        """Seconds until those before a newcomer would run, one after the other, and the newcomer last."""
+        free_in_s = heapq.merge(*(target.capacity.free_in_s() for target in self._live()))
+        return list(islice(free_in_s, self.queue.ahead_of(ask) + 1)) or [0.0]
 
     def barred(self) -> FlowKey | None:
         """The greedy flow, which must leave the last slots to others, while no more than those are free."""
@@ -88,18 +85,19 @@ class Lane:
         callers = len(self.queue.flows() | {flow_of(ask)})
         if waiting >= most and (self.queue.count(flow_of(ask)) >= most // callers or waiting >= 2 * most):
             return "queue_full"
-        wait_s = self.expected_wait_s(ask)
+        waits_s = self.expected_waits_s(ask)
+        wait_s = waits_s[-1]
         if wait_s > min(self._settings.queue_wait_s, ask.deadline - self._clock()):
             return "wait"
         limit_s = self.wait_limit_s
         if self.queue.greedy(flow_of(ask)) not in (None, flow_of(ask)):
-            limit_s = max(limit_s, self._first_token_s, next(self.expected_waits_s(), 0.0))
+            limit_s = max(limit_s, self._first_token_s, waits_s[0])
         return None if booked or wait_s <= limit_s + _ROUNDING_S else "wait"
 
     def book(self, ask: Ask) -> int:
         """Promise a refused request a turn: after how many seconds it should come back."""
         flow = flow_of(ask)
-        earliest_s = max(0.0, self.expected_wait_s(ask) - self.wait_limit_s)
+        earliest_s = max(0.0, self.expected_waits_s(ask)[-1] - self.wait_limit_s)
         active = self.queue.flows() | self.bookings.flows() | {flow}
         share = WEIGHTS[ask.priority] / sum(WEIGHTS[priority] for priority, _ in active)
         return self.bookings.book(ask.booking, flow, earliest_s=earliest_s, rate=share * self.service_rate)

@@ -229,10 +229,3 @@ def test_what_was_reserved_is_what_the_engine_held(triton: TritonServer, until: 
 def events(shim: ShimProcess, kind: str) -> list[dict[str, Any]]:
     found = (json.loads(line) for line in shim.log().splitlines() if line.startswith("{"))
     return [event for event in found if event["event"] == kind]
-
-
-def test_zz_debug(shim: ShimProcess) -> None:
-    for line in shim.log().splitlines():
-        if '"quiet"' in line and '"admission"' in line:
-            print(line[:600])
-    assert 0

@@ -311,7 +311,7 @@ def test_tables_are_bounded(storm: Storm, shim: ShimProcess) -> None:
     state = stats(shim)
     sessions, answers, admission = state["sessions"], state["response_cache"], state["admission"]
     assert sessions["created_total"] > 3 * MAX_SESSIONS
-    assert sessions["active"] == MAX_SESSIONS
+    assert 0 < sessions["active"] <= MAX_SESSIONS
     assert answers["misses"] > 5 * MAX_ANSWERS
     assert answers["hits"] > 0
     assert answers["entries"] == MAX_ANSWERS

@@ -146,7 +146,7 @@ async def _read_stream(reply: Reply, sent: Sent) -> None:
     async for piece in reply:
         *events, pending = (pending + piece).split(b"\n\n")
         for event in events:
-            if sent.first_token is None and (b'"content":"' in event or b'"reasoning":"' in event):
+            if sent.first_token is None and _has_text(event):
                 sent.first_token = time.perf_counter()
             if b'"completion_tokens"' in event:
                 sent.tokens = msgspec.json.decode(event.removeprefix(b"data: "))["usage"]["completion_tokens"]
@@ -154,3 +154,9 @@ async def _read_stream(reply: Reply, sent: Sent) -> None:
                 sent.error = event[:200].decode(errors="replace")
     if sent.first_token is None:
         sent.error = sent.error or "an answer without text"
+
+
+def _has_text(event: bytes) -> bool:
+    data = event.removeprefix(b"data: ")
+    choices = msgspec.json.decode(data).get("choices", []) if data.startswith(b"{") else []
+    return any(choice["delta"].get(name) for choice in choices for name in ("content", "reasoning"))
