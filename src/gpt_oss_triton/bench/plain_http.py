@@ -69,18 +69,19 @@ class PlainHttp:
 
     async def post(self, path: str, body: bytes, key: str | None = None) -> Reply:
         """Send JSON and wait for the headers of the answer. Raises OSError or EOFError when there is none."""
-        connection = await self._connect()
         bearer = f"authorization: Bearer {key}\r\n" if key else ""
         head = (
             f"POST {self._path}{path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n{bearer}"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
-        connection.writer.write(head.encode() + body)
-        lines = (await connection.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        headers = {
-            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
-        }
-        return Reply(self, connection, int(lines[0].split()[1]), headers)
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                return await self._exchange(connection, head.encode() + body)
+            except (OSError, EOFError):  # the server had closed it
+                connection.writer.close()
+        connection = _Connection(*await asyncio.open_connection(self._host, self._port, limit=_LONGEST_LINE))
+        return await self._exchange(connection, head.encode() + body)
 
     def keep(self, connection: _Connection, headers: dict[str, str]) -> None:
         """An answer was read to its end: its connection may serve the next request."""
@@ -89,10 +90,10 @@ class PlainHttp:
         else:
             self._idle.append(connection)
 
-    async def _connect(self) -> _Connection:
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.reader.at_eof():
-                return connection
-            connection.writer.close()
-        return _Connection(*await asyncio.open_connection(self._host, self._port, limit=_LONGEST_LINE))
+    async def _exchange(self, connection: _Connection, request: bytes) -> Reply:
+        connection.writer.write(request)
+        lines = (await connection.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {
+            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
+        }
+        return Reply(self, connection, int(lines[0].split()[1]), headers)

@@ -142,6 +142,17 @@ def test_a_closed_connection_is_not_used_again() -> None:
     assert server.connections == 3
 
 
+def test_a_connection_that_the_server_has_closed_is_replaced() -> None:
+    server = Server(ANSWER, hang_up=True)
+
+    async def work(client: PlainHttp) -> None:
+        for _ in range(3):
+            assert (await send(client, b"{}", None)).ok
+
+    server.run(work)
+    assert server.connections == 3
+
+
 def test_those_who_obey_come_back_once_with_the_same_body() -> None:
     server = Server(refusal())
     source = Source(rate=20.0, seed="seed", obey=1.0)
