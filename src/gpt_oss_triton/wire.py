@@ -113,20 +113,48 @@ MAX_LEASE_S = 86_400
 ReasoningEffort = Literal["low", "medium", "high"]
 
 
+class ToolCall(msgspec.Struct, omit_defaults=True, frozen=True):
+    """A call that the assistant made in an earlier turn."""
+
+    name: str
+    arguments: str  # as the model wrote them
+
+
 class Message(msgspec.Struct, omit_defaults=True, frozen=True):
     """One turn. `content` is already joined text; what OpenAI calls parts never crosses the wire."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str = ""
     reasoning: str | None = None  # an assistant turn's analysis, if the caller sent it back
-    name: str | None = None
+    name: str | None = None  # a user's; of a tool's message the function that it answers for
+    tool_calls: list[ToolCall] = []  # an assistant turn's, after its content
+
+
+class Tool(msgspec.Struct, omit_defaults=True, frozen=True):
+    """A function that the model may call."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] | None = None  # JSON schema of an object; None: takes no arguments
+
+
+class ResponseFormat(msgspec.Struct, omit_defaults=True, frozen=True):
+    """The schema that the prompt tells the model to answer by."""
+
+    name: str
+    schema: dict[str, Any]
+    description: str = ""
 
 
 class PromptRequest(msgspec.Struct, omit_defaults=True, frozen=True):
-    """What the normalizer renders."""
+    """What the normalizer renders: a conversation; or instead of it a prompt as it stands, for completions."""
 
-    messages: list[Message]
+    messages: list[Message] = []
     reasoning_effort: ReasoningEffort = "medium"
+    tools: list[Tool] = []
+    response_format: ResponseFormat | None = None
+    text: str | None = None  # control tokens in it count as such
+    token_ids: list[int] | None = None
 
 
 class Lease(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -136,6 +164,15 @@ class Lease(msgspec.Struct, omit_defaults=True, frozen=True):
     idle_s: Annotated[
         float, msgspec.Meta(gt=0, le=MAX_LEASE_S)
     ]  # without a new turn the claim ends after so long
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """Where a streamed answer's tokens go: into the `Batch` events of a watch, which has one response for a step of
+    all requests, where their own streams would have one each. The stream itself still brings the first and the
+    last event; `Finished.completion_tokens` says whether all tokens have come."""
+
+    watch: str  # its id
+    ticket: Annotated[int, msgspec.Meta(ge=0)]  # names the request in a batch
 
 
 class GenerationOptions(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -156,6 +193,9 @@ class GenerationOptions(msgspec.Struct, omit_defaults=True, frozen=True):
     ignore_eos: bool = False
     lease: Lease | None = None
     cache_salt: str = ""  # prefixes are shared among equal salts only: one for each tenant
+    grammar: str | None = None  # llguidance's Lark form, over the whole answer with its control tokens
+    logprobs: int | None = None  # of each token, and of so many likeliest ones; None: of none
+    delivery: Delivery | None = None  # streamed tokens leave through a watch stream; None: through their own
 
 
 class PromptInfo(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -183,6 +223,7 @@ class Watch(msgspec.Struct, tag="watch", frozen=True):
     """Push Load records until the stream is cancelled."""
 
     interval_s: Annotated[float, msgspec.Meta(ge=0.02, le=60)] = 0.2
+    id: str = ""  # for `Delivery`; "": no answers are delivered here
 
 
 class Ping(msgspec.Struct, tag="ping", frozen=True):
@@ -226,6 +267,19 @@ class Timings(msgspec.Struct, omit_defaults=True, frozen=True):
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
+class TokenLogprobs(msgspec.Struct, array_like=True, frozen=True):
+    """Natural logarithms of probabilities, after penalties, bias, temperature and cuts."""
+
+    logprob: float  # of the token that was drawn
+    top: list[tuple[int, float]]  # the likeliest tokens, best first
+
+
+class Logprobs(msgspec.Struct, tag="logprobs", frozen=True):
+    """Comes with token ids: one entry for each of them."""
+
+    tokens: list[TokenLogprobs]
+
+
 class Finished(msgspec.Struct, tag="finished", omit_defaults=True, frozen=True):
     """Last event of every stream that was accepted and did not fail."""
 
@@ -238,6 +292,14 @@ class Finished(msgspec.Struct, tag="finished", omit_defaults=True, frozen=True):
     blocks: int = 0  # KV blocks that the sequence held at its end, shared ones included
     timings: Timings | None = None
     prompt: PromptInfo | None = None  # in an unstreamed answer, which has no Accepted
+    logprobs: list[TokenLogprobs] = []  # in an unstreamed answer that asked for them
+
+
+class Batch(msgspec.Struct, tag="batch", frozen=True):
+    """New tokens of several requests, on a watch stream: `token_ids` are theirs, one request after the other."""
+
+    tickets: list[int]
+    counts: list[int]  # tokens of each
 
 
 class CancelResult(msgspec.Struct, tag="cancel_result", frozen=True):
@@ -286,7 +348,7 @@ class Load(msgspec.Struct, tag="load", frozen=True):
     leases_ended: dict[str, int] = {}  # totals by reason: "idle", "pressure", "asked", "replaced", "failed"
 
 
-Event = Accepted | Finished | CancelResult | Load
+Event = Accepted | Logprobs | Finished | Batch | CancelResult | Load
 
 # --------------------------------------------------------------------------------------------- encoding
 
