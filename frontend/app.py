@@ -12,15 +12,37 @@ from fastapi.middleware import Middleware
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from frontend import admin, chat, health, metrics, models, page
+from frontend import (
+    admin,
+    chat,
+    chat_fields,
+    completion_fields,
+    completions,
+    health,
+    metrics,
+    models,
+    page,
+    render_endpoint,
+    responses,
+    tokenization,
+)
 from frontend.auth import KeyAuth, Keys, open_paths
 from frontend.boundary import ErrorBoundary, pass_on
 from frontend.bundle import Bundles
-from frontend.chat import ANSWER_LIMIT_HEADER
-from frontend.chat_schema import add_schemas
+from frontend.chat_request import ChatRequest
+from frontend.completion_request import CompletionRequest
+from frontend.field_policy import Field
 from frontend.limits import BodyTimeout, SizeLimits
+from frontend.normalizing import Normalizing
 from frontend.observed import Observed
+from frontend.request_schemas import add_schemas
+from frontend.responses import fields as response_fields
+from frontend.responses.live import LiveResponses
+from frontend.responses.request import CreateResponse
+from frontend.responses.store import ResponseStore
+from frontend.run_context import ANSWER_LIMIT_HEADER
 from frontend.service import Service, check_models
+from frontend.tokenization import DetokenizeRequest, TokenizeRequest
 from gpt_oss_triton import __version__
 from gpt_oss_triton.config import FrontendSettings
 from gpt_oss_triton.errors import ServiceError
@@ -29,6 +51,13 @@ from gpt_oss_triton.telemetry.labels import EngineLabels
 from gpt_oss_triton.telemetry.record import RequestRecord
 from gpt_oss_triton.telemetry.telemetry import Telemetry
 
+_REQUESTS: dict[type, dict[str, Field]] = {
+    ChatRequest: chat_fields.FIELDS,
+    CompletionRequest: completion_fields.FIELDS,
+    CreateResponse: response_fields.FIELDS,
+    TokenizeRequest: tokenization.TOKENIZE_FIELDS,
+    DetokenizeRequest: tokenization.DETOKENIZE_FIELDS,
+}
 _EXPOSED_HEADERS = [
     "x-request-id",
     "retry-after",
@@ -44,7 +73,7 @@ _EXPOSED_HEADERS = [
 class Shim(FastAPI):
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
-        add_schemas(document)
+        add_schemas(document, _REQUESTS)
         return document
 
 
@@ -68,6 +97,9 @@ def create_app(settings: FrontendSettings) -> FastAPI:
         async with Service.running(settings, telemetry) as service, _followed(keys):
             app.state.service = service
             app.state.bundles = Bundles(service)
+            app.state.normalizing = Normalizing(service)
+            app.state.response_store = ResponseStore()
+            app.state.live_responses = LiveResponses()
             yield
 
     app = Shim(
@@ -87,7 +119,8 @@ def create_app(settings: FrontendSettings) -> FastAPI:
             Middleware(KeyAuth, keys, open_paths(settings)),
         ],
     )
-    for part in (chat, models, health, metrics, admin, page):
+    openai = (chat, responses, completions, models, render_endpoint, tokenization)
+    for part in (*openai, health, metrics, admin, page):
         app.include_router(part.router)
     return app
 

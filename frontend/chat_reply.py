@@ -6,17 +6,22 @@ A chunk differs from the one before in its delta alone, so everything else is en
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from frontend.fold import Completion, Ending, Usage
+from frontend.content_scores import ScoredDelta, TokenScore
+from frontend.fold import Completion, Ending, Part, Usage
 from gpt_oss_triton import __version__
+from gpt_oss_triton.errors import InternalError
+from gpt_oss_triton.harmony import tokens
 from gpt_oss_triton.harmony.answer import AnswerDelta
 from gpt_oss_triton.wire import Load
 
 _to_json = msgspec.json.Encoder().encode
 _LINE_ENDS = [(c.encode(), b"\\u%04x" % ord(c)) for c in ("\x85", "\u2028", "\u2029")]
+_LEAST_LOGPROB = -9999.0  # OpenAI's for what is all but impossible; JSON has no infinity
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -43,16 +48,24 @@ def fingerprint(load: Load | None) -> str:
 
 
 class ChatReply:
-    """Encodes the parts of one answer.
+    """Encodes the answers to one request.
 
     Args:
         completion_id: `chatcmpl-…`.
         created: Unix seconds.
         include_usage: every chunk gets `usage: null`, and `usage` a chunk of its own at the end.
+        reasoning_names: the fields that carry the reasoning; clients disagree about its name.
     """
 
     def __init__(
-        self, *, completion_id: str, created: int, model: str, system_fingerprint: str, include_usage: bool
+        self,
+        *,
+        completion_id: str,
+        created: int,
+        model: str,
+        system_fingerprint: str,
+        include_usage: bool,
+        reasoning_names: Sequence[str] = ("reasoning",),
     ) -> None:
         self._head: dict[str, Any] = {
             "id": completion_id,
@@ -61,46 +74,133 @@ class ChatReply:
             "model": model,
             "system_fingerprint": system_fingerprint,
         }
-        opening = _encode(self._head)[:-1] + b',"choices":[{"index":0,"delta":{'
-        tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
-        self._opening = b"data: " + opening
-        self._going_on = b'},"logprobs":null,"finish_reason":null}]' + tail
-        self._ending = b'},"logprobs":null,"finish_reason":"%b"%b}]' + tail
+        self._completion_id = completion_id
+        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._reasoning_names = tuple(reasoning_names)
 
-    def role(self) -> bytes:
-        """The first chunk."""
-        return self._opening + b'"role":"assistant","content":""' + self._going_on
+    def choice(self, index: int) -> ChoiceChunks:
+        """The chunks of one answer."""
+        opening = b"data: " + _encode(self._head)[:-1] + b',"choices":[{"index":%d,"delta":{' % index
+        return ChoiceChunks(opening, self._tail, self._reasoning_names, _CallIds(self._completion_id, index))
 
-    def delta(self, delta: AnswerDelta) -> bytes:
-        key = b'"reasoning":' if delta.kind == "reasoning" else b'"content":'
-        return self._opening + key + _encode(delta.text) + self._going_on
+    def usage(self, usage: Usage) -> bytes:
+        """The chunk after all ends, for those who asked for it."""
+        return event({**self._head, "choices": [], "usage": _usage(usage)})
 
-    def end(self, ending: Ending) -> bytes:
-        token_ids = b"" if ending.token_ids is None else b',"token_ids":' + _encode(ending.token_ids)
-        return self._opening + self._ending % (ending.finish_reason.encode(), token_ids)
+    def completion(self, answers: Sequence[Completion], *, logprobs: bool = False) -> bytes:
+        """The unstreamed reply.
 
-    def usage(self, ending: Ending) -> bytes:
-        """The chunk after the end, for those who asked for it."""
-        return event({**self._head, "choices": [], "usage": _usage(ending.usage)})
+        Args:
+            logprobs: they were asked for.
 
-    def completion(self, completion: Completion, ending: Ending) -> bytes:
-        """The unstreamed reply."""
-        message = {
-            "role": "assistant",
-            "content": "".join(completion.content),
-            "reasoning": "".join(completion.reasoning) or None,
-            "refusal": None,
-        }
-        choice = {
-            "index": 0,
+        Raises:
+            InternalError: an answer has no end.
+        """
+        choices = [self._choice(index, answer, logprobs) for index, answer in enumerate(answers)]
+        usage = Usage.total(answer.ending.usage for answer in answers if answer.ending is not None)
+        head = {**self._head, "object": "chat.completion"}
+        return _encode({**head, "choices": choices, "usage": _usage(usage)})
+
+    def _choice(self, index: int, answer: Completion, logprobs: bool) -> dict[str, Any]:
+        ending = answer.ending
+        if ending is None:
+            raise InternalError("The answer has no end.")
+        content = "".join(answer.content)
+        message: dict[str, Any] = {"role": "assistant", "content": content or (None if answer.calls else "")}
+        reasoning = "".join(answer.reasoning) or None
+        message |= dict.fromkeys(self._reasoning_names, reasoning)
+        message["refusal"] = None
+        if answer.calls:
+            ids = _CallIds(self._completion_id, index)
+            message["tool_calls"] = [
+                {
+                    "id": ids.of(number),
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": "".join(call.arguments)},
+                }
+                for number, call in enumerate(answer.calls)
+            ]
+        choice: dict[str, Any] = {
+            "index": index,
             "message": message,
-            "logprobs": None,
+            "logprobs": _logprobs(answer.scores) if logprobs else None,
             "finish_reason": ending.finish_reason,
         }
         if ending.token_ids is not None:
             choice["token_ids"] = ending.token_ids
-        head = {**self._head, "object": "chat.completion"}
-        return _encode({**head, "choices": [choice], "usage": _usage(ending.usage)})
+        return choice
+
+
+class ChoiceChunks:
+    """One answer's parts as chunks, in order; made by `ChatReply.choice`.
+
+    The first chunk has the role. It comes with the first text and not before it, so that clients measure the true
+    first token. An answer that has neither content nor calls gets empty content at its end, because `null` there would
+    say that there are calls.
+    """
+
+    def __init__(
+        self, opening: bytes, tail: bytes, reasoning_names: tuple[str, ...], call_ids: _CallIds
+    ) -> None:
+        self._opening = opening
+        self._going_on = b'},"logprobs":null,"finish_reason":null}]' + tail
+        self._scored = b'},"logprobs":%b,"finish_reason":null}]' + tail
+        self._ending = b'},"logprobs":null,"finish_reason":"%b"%b}]' + tail
+        self._reasoning_keys = [_encode(name) + b":" for name in reasoning_names]
+        self._call_ids = call_ids
+        self._begun = False
+        self._empty = True  # neither content nor a call so far
+
+    def events(self, part: Part) -> list[bytes]:
+        """The events of one part, each one to be written by itself."""
+        if self._begun:
+            return [self._event(part)]
+        self._begun = True
+        return [self._role(part), self._event(part)]
+
+    def _role(self, first: Part) -> bytes:
+        if isinstance(first, AnswerDelta) and first.kind == "content":
+            return self._opening + b'"role":"assistant","content":""' + self._going_on
+        return self._opening + b'"role":"assistant"' + self._going_on
+
+    def _event(self, part: Part) -> bytes:
+        if isinstance(part, Ending):
+            return self._end(part)
+        if part.kind == "reasoning":
+            text = _encode(part.text)
+            return self._opening + b",".join(key + text for key in self._reasoning_keys) + self._going_on
+        self._empty = False
+        if part.kind == "tool_call":
+            return self._opening + b'"tool_calls":[' + _encode(self._call(part)) + b"]" + self._going_on
+        rest = self._going_on
+        if isinstance(part, ScoredDelta):
+            rest = self._scored % _encode(_logprobs(part.scores))
+        return self._opening + b'"content":' + _encode(part.text) + rest
+
+    def _call(self, part: AnswerDelta) -> dict[str, Any]:
+        if part.name is None:
+            return {"index": part.call, "function": {"arguments": part.text}}
+        return {
+            "index": part.call,
+            "id": self._call_ids.of(part.call or 0),
+            "type": "function",
+            "function": {"name": part.name, "arguments": part.text},
+        }
+
+    def _end(self, ending: Ending) -> bytes:
+        token_ids = b"" if ending.token_ids is None else b',"token_ids":' + _encode(ending.token_ids)
+        content = b'"content":""' if self._empty else b""
+        return self._opening + content + self._ending % (ending.finish_reason.encode(), token_ids)
+
+
+class _CallIds:
+    """Ids of the calls of one answer: made of the answer's own, so that both forms of a reply have the same."""
+
+    def __init__(self, completion_id: str, index: int) -> None:
+        self._answer = f"{completion_id}/{index}"
+
+    def of(self, call: int) -> str:
+        return "call_" + hashlib.blake2b(f"{self._answer}/{call}".encode(), digest_size=12).hexdigest()
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
@@ -110,4 +210,28 @@ def _usage(usage: Usage) -> dict[str, Any]:
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def _logprobs(scores: list[TokenScore]) -> dict[str, Any]:
+    return {"content": token_logprobs(scores), "refusal": None}
+
+
+def token_logprobs(scores: list[TokenScore]) -> list[dict[str, Any]]:
+    """OpenAI's record of each token."""
+    return [
+        {
+            **_token(score.token_id, score.logprobs.logprob),
+            "top_logprobs": [_token(token, logprob) for token, logprob in score.logprobs.top],
+        }
+        for score in scores
+    ]
+
+
+def _token(token_id: int, logprob: float) -> dict[str, Any]:
+    data = tokens.token_bytes(token_id) or tokens.decode([token_id]).encode()
+    return {
+        "token": data.decode(errors="replace"),
+        "logprob": max(logprob, _LEAST_LOGPROB),
+        "bytes": list(data),
     }

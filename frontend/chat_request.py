@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
-from frontend import chat_fields, json_body
-from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
+from frontend.answer_format import Format, TextFormat, read_format
+from frontend.chat_fields import FIELDS
+from frontend.chat_messages import Turn, read_messages
+from frontend.function_tools import Choice, Functions, Tools, read_functions
+from frontend.request_fields import read_fields
+from gpt_oss_triton.errors import InvalidRequest
+from gpt_oss_triton.harmony.grammar import answer_grammar
 from gpt_oss_triton.options import check_options
-from gpt_oss_triton.wire import GenerationOptions, Message, PromptRequest, ReasoningEffort
+from gpt_oss_triton.wire import GenerationOptions, PromptRequest, ReasoningEffort
 
 MAX_MESSAGES = 2048
-PART_SEPARATOR = "\n"  # the one rule for joining a message's text parts
+MAX_CHOICES = 8
+MAX_TOP_LOGPROBS = 20
 
 EFFORTS: dict[str, ReasoningEffort] = {  # OpenAI's levels -> those gpt-oss was trained with
     "none": "low",
@@ -29,68 +33,6 @@ EFFORTS: dict[str, ReasoningEffort] = {  # OpenAI's levels -> those gpt-oss was 
 }
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 TokenLimit = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-Name = Annotated[str, Meta(pattern=r"^[^\s<|\\/>]{1,64}$")]  # OpenAI's pattern
-
-
-class TextPart(Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
-    text: str
-
-
-class RefusalPart(Struct, tag_field="type", tag="refusal", forbid_unknown_fields=True):
-    refusal: str
-
-
-class ImagePart(Struct, tag_field="type", tag="image_url"):
-    pass
-
-
-class AudioPart(Struct, tag_field="type", tag="input_audio"):
-    pass
-
-
-class FilePart(Struct, tag_field="type", tag="file"):
-    pass
-
-
-Part = TextPart | ImagePart | AudioPart | FilePart
-Content = str | Annotated[list[Part], Meta(min_length=1)]
-AssistantContent = str | Annotated[list[Part | RefusalPart], Meta(min_length=1)]
-
-
-class SystemTurn(Struct, tag_field="role", tag="system", forbid_unknown_fields=True):
-    content: Content
-    name: Name | None = None
-
-
-class DeveloperTurn(SystemTurn, tag="developer"):
-    pass
-
-
-class UserTurn(SystemTurn, tag="user"):
-    pass
-
-
-class AssistantTurn(Struct, tag_field="role", tag="assistant", forbid_unknown_fields=True):
-    content: AssistantContent | None = None
-    refusal: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None  # another name of `reasoning`
-    name: Name | None = None
-    tool_calls: list[Any] | None = None
-    function_call: dict[str, Any] | None = None
-    audio: dict[str, Any] | None = None
-    annotations: list[Any] | None = None  # clients echo it; it is not part of the text
-
-
-class ToolTurn(Struct, tag_field="role", tag="tool"):
-    pass
-
-
-class FunctionTurn(Struct, tag_field="role", tag="function"):
-    pass
-
-
-Turn = SystemTurn | DeveloperTurn | UserTurn | AssistantTurn | ToolTurn | FunctionTurn
 
 
 class StreamOptions(Struct, forbid_unknown_fields=True):
@@ -113,8 +55,15 @@ class ChatRequest(Struct):
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logit_bias: dict[int, float] = {}
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] = 1
     seed: int | None = None
     stop: str | list[str] = []
+    tools: Tools = []
+    tool_choice: Choice | None = None
+    parallel_tool_calls: bool = True
+    response_format: Format = TextFormat()
     prompt_cache_key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     service_tier: Literal["auto", "default", "flex", "priority"] = "auto"
     top_k: int = 0
@@ -127,7 +76,15 @@ class ChatRequest(Struct):
 
 
 class Chat(Struct, frozen=True):
-    """A request that has been checked and is ready to run."""
+    """A request that has been checked and is ready to run.
+
+    Attributes:
+        limit_field: the name under which the caller gave `max_tokens`.
+        flex: may wait behind all others.
+        n: answers to the prompt.
+        functions: names of those that the answer may call.
+        grammar_field: what a grammar was made for.
+    """
 
     model: str
     prompt: PromptRequest
@@ -136,9 +93,12 @@ class Chat(Struct, frozen=True):
     include_usage: bool
     include_reasoning: bool
     return_token_ids: bool
-    limit_field: str  # the name under which the caller gave `max_tokens`
+    limit_field: str
     prompt_cache_key: str | None
-    flex: bool  # may wait behind all others
+    flex: bool
+    n: int = 1
+    functions: frozenset[str] = frozenset()
+    grammar_field: Literal["tools", "response_format"] | None = None
 
 
 def read_chat(body: bytes, defaults: Mapping[str, Any] = MappingProxyType({})) -> Chat:
@@ -147,19 +107,27 @@ def read_chat(body: bytes, defaults: Mapping[str, Any] = MappingProxyType({})) -
     Raises:
         InvalidRequest: `param` is the path of the first field at fault, as in `messages[0].content`.
     """
-    fields = {**defaults, **chat_fields.honoured(json_body.read_object(body))}
-    try:
-        request = msgspec.convert(fields, ChatRequest, str_keys=True)
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+    return chat_of(read_fields(body, ChatRequest, FIELDS, defaults))
+
+
+def chat_of(request: ChatRequest) -> Chat:
+    """The same from a request whose fields have the right types. Raises as `read_chat`."""
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options needs stream: true.", param="stream_options")
-    options = _options(request)
+    messages = read_messages(request.messages)
+    functions = read_functions(request.tools, request.tool_choice)
+    schema, response_format = read_format(request.response_format)
+    grammar = _grammar(request, functions, schema)
+    options = _options(request, grammar)
     check_options(options)
-    messages = [_message(turn, f"messages[{index}]") for index, turn in enumerate(request.messages)]
     return Chat(
         model=request.model,
-        prompt=PromptRequest(messages, EFFORTS[request.reasoning_effort]),
+        prompt=PromptRequest(
+            messages,
+            EFFORTS[request.reasoning_effort],
+            tools=functions.tools,
+            response_format=response_format,
+        ),
         options=options,
         stream=request.stream,
         include_usage=bool(request.stream_options and request.stream_options.include_usage),
@@ -168,13 +136,30 @@ def read_chat(body: bytes, defaults: Mapping[str, Any] = MappingProxyType({})) -
         limit_field="max_tokens" if request.max_completion_tokens is None else "max_completion_tokens",
         prompt_cache_key=request.prompt_cache_key,
         flex=request.service_tier == "flex",
+        n=request.n,
+        functions=functions.names,
+        grammar_field=None if grammar is None else "tools" if schema is None else "response_format",
     )
 
 
-def _options(request: ChatRequest) -> GenerationOptions:
+def _grammar(request: ChatRequest, functions: Functions, schema: dict[str, Any] | None) -> str | None:
+    """None where the model is trusted: free text, and calls of functions that are not strict."""
+    one_call = bool(functions.callable) and not request.parallel_tool_calls
+    if schema is None and not (
+        functions.must_call or functions.restricted or functions.any_strict or one_call
+    ):
+        return None
+    if request.ignore_eos:
+        raise InvalidRequest("An answer of a fixed form cannot go on after its end.", param="ignore_eos")
+    return answer_grammar(functions.calls(), must_call=functions.must_call, answer=schema)
+
+
+def _options(request: ChatRequest, grammar: str | None) -> GenerationOptions:
     limits = {limit for limit in (request.max_tokens, request.max_completion_tokens) if limit is not None}
     if len(limits) > 1:
         raise InvalidRequest("max_tokens and max_completion_tokens differ; give one.", param="max_tokens")
+    if request.top_logprobs is not None and not request.logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs: true.", param="top_logprobs")
     return GenerationOptions(
         max_tokens=limits.pop() if limits else None,
         temperature=request.temperature,
@@ -189,64 +174,6 @@ def _options(request: ChatRequest) -> GenerationOptions:
         stop=[request.stop] if isinstance(request.stop, str) else request.stop,
         stop_token_ids=request.stop_token_ids,
         ignore_eos=request.ignore_eos,
+        grammar=grammar,
+        logprobs=(request.top_logprobs or 0) if request.logprobs else None,
     )
-
-
-def _message(turn: Turn, path: str) -> Message:
-    match turn:
-        case AssistantTurn():
-            return _assistant_message(turn, path)
-        case DeveloperTurn():
-            return Message("developer", _text(turn.content, path), name=turn.name)
-        case UserTurn():
-            return Message("user", _text(turn.content, path), name=turn.name)
-        case SystemTurn():
-            return Message("system", _text(turn.content, path), name=turn.name)
-        case ToolTurn() | FunctionTurn():
-            raise UnsupportedParameter("Messages from tools are not supported yet.", param=f"{path}.role")
-
-
-def _assistant_message(turn: AssistantTurn, path: str) -> Message:
-    for name in ("tool_calls", "function_call", "audio"):
-        if getattr(turn, name):
-            raise UnsupportedParameter(f"{name} is not supported in a message yet.", param=f"{path}.{name}")
-    reasoning = turn.reasoning if turn.reasoning is not None else turn.reasoning_content
-    if turn.reasoning_content not in (None, reasoning):
-        raise InvalidRequest("reasoning and reasoning_content differ; give one.", param=f"{path}.reasoning")
-    if turn.content and turn.refusal:
-        raise InvalidRequest("content and refusal exclude each other; give one.", param=f"{path}.refusal")
-    text = "" if turn.content is None else _text(turn.content, path)
-    return Message("assistant", text or turn.refusal or "", reasoning=reasoning, name=turn.name)
-
-
-def _text(content: Content | AssistantContent, path: str) -> str:
-    if isinstance(content, str):
-        return content
-    texts = []
-    for index, part in enumerate(content):
-        match part:
-            case TextPart():
-                texts.append(part.text)
-            case RefusalPart():
-                texts.append(part.refusal)
-            case _:
-                raise UnsupportedParameter("Only text is supported.", param=f"{path}.content[{index}].type")
-    return PART_SEPARATOR.join(texts)
-
-
-_MAX_ECHO_CHARS = 256  # of the caller's own text in an error
-_MISSING_OR_UNKNOWN = re.compile(
-    r"Object (missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL
-)
-
-
-def _invalid(text: str) -> InvalidRequest:
-    """msgspec's message, whose end names the place (`… - at `$.messages[0].content``), as our error."""
-    message, _, place = text.partition(" - at ")
-    path = place.rpartition("`$")[2].strip("`").removeprefix(".").replace("[...]", "")
-    if match := _MISSING_OR_UNKNOWN.fullmatch(message):
-        path = f"{path}.{match['name']}" if path else match["name"]
-    if path.endswith(".role") and message.startswith("Invalid value"):
-        message += ", expected system, developer, user or assistant"
-    path = path[:_MAX_ECHO_CHARS]
-    return InvalidRequest(f"{path}: {message[:_MAX_ECHO_CHARS]}.", param=path or None)

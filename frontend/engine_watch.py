@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from frontend.deliveries import Deliveries
 from frontend.local_server import LocalServer
 from frontend.recovery import restore
 from frontend.triton import Triton
@@ -40,6 +41,7 @@ class EngineWatch:
 
     Attributes:
         load: the newest report; None before the first one and while the engine is lost.
+        deliveries: where its tokens arrive.
         on_report: called with each report.
         idle: set while this shim has no request in the engine.
     """
@@ -51,6 +53,7 @@ class EngineWatch:
         self.ensemble = ensemble
         self.engine = engine
         self.target = target
+        self.deliveries = Deliveries(triton, engine)
         self.load: Load | None = None
         self.on_report: Callable[[Load], None] = lambda load: None
         self._settings = settings
@@ -172,6 +175,7 @@ class EngineWatch:
             self._server = LocalServer.of(load)
         self.load = load
         self._seen_at = time.monotonic()
+        self.deliveries.engine_lives()
         self.on_report(load)
 
     def _lose(self, problem: str, *, gone: bool = True) -> None:
@@ -181,6 +185,7 @@ class EngineWatch:
             log.error("%s is lost: %s; %d requests fail", self._label, problem, len(self._generations))
         self.load = None
         self._problem = problem
+        self.deliveries.engine_lost()
         error = EngineUnavailable(
             "The engine stopped while the request ran; send it again.", retry_after_s=_RETRY_AFTER_S
         )

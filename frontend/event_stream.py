@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from frontend.boundary import as_service_error
 from frontend.chat_reply import KEEP_ALIVE, event
-from gpt_oss_triton.errors import DeadlineExceeded
+from gpt_oss_triton.errors import DeadlineExceeded, ServiceError
 
 KEEP_ALIVE_S = 15.0
+
+
+def error_event(failure: ServiceError) -> bytes:
+    """As chat and text completions tell of it."""
+    return event(failure.envelope())
 
 
 class EventStream(Response):
@@ -23,6 +28,7 @@ class EventStream(Response):
         events: encoded events.
         resources: closed when the stream ends, however it ends.
         timeout_s: a reader so slow that the whole takes longer loses the connection.
+        failed: makes the event that tells of a failure.
     """
 
     def __init__(
@@ -31,6 +37,7 @@ class EventStream(Response):
         resources: contextlib.AsyncExitStack,
         timeout_s: float,
         headers: dict[str, str] | None = None,
+        failed: Callable[[ServiceError], bytes] = error_event,
     ) -> None:
         super().__init__(media_type="text/event-stream", headers=headers)
         del self.headers["content-length"]
@@ -39,6 +46,7 @@ class EventStream(Response):
         self._events = events
         self._resources = resources
         self._timeout_s = timeout_s
+        self._failed = failed
         self._written_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +68,7 @@ class EventStream(Response):
         except Exception as error:  # the status is sent: this is the boundary for what comes after it
             failure = as_service_error(error)
             scope["state"]["record"].error = failure.code
-            await send({"type": "http.response.body", "body": event(failure.envelope()), "more_body": True})
+            await send({"type": "http.response.body", "body": self._failed(failure), "more_body": True})
         finally:
             keep_alive.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})

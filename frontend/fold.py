@@ -1,17 +1,17 @@
 """Token ids into the parts of an OpenAI answer: the one path for streamed and unstreamed replies.
 
-`fold` yields text deltas and, last, the `Ending`. A streamed reply encodes each part as it comes;
-`gather` makes one object of the same parts.
+`AnswerFold` makes text deltas and, last, the `Ending` of an engine's answers. A streamed reply encodes each part as it
+comes; `Completion` gathers the same parts into one object.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from frontend.content_scores import ContentScores, ScoredDelta, TokenScore
 from frontend.triton import Answer
-from gpt_oss_triton.errors import InternalError
 from gpt_oss_triton.harmony.answer import AnswerDelta, AnswerText
 from gpt_oss_triton.wire import Finished
 
@@ -25,76 +25,107 @@ class Usage:
     cached_tokens: int
     reasoning_tokens: int
 
+    @staticmethod
+    def total(usages: Iterable[Usage]) -> Usage:
+        """Of several answers to one prompt, which counts once: as the first of them found it in the cache."""
+        usages = list(usages)
+        return Usage(
+            usages[0].prompt_tokens,
+            sum(usage.completion_tokens for usage in usages),
+            min(usage.cached_tokens for usage in usages),
+            sum(usage.reasoning_tokens for usage in usages),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
     """Attributes:
+    finish_reason: `length` wins when the answer was cut; `tool_calls` when it ended with a complete call.
     token_ids: the whole answer's, control tokens included; None where nobody asked.
     """
 
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
     usage: Usage
     token_ids: list[int] | None = None
 
 
-async def fold(
-    answers: AsyncIterable[Answer],
-    text: AnswerText,
-    *,
-    include_reasoning: bool,
-    return_token_ids: bool = False,
-) -> AsyncIterator[AnswerDelta | Ending]:
-    """The parts of one answer, in order; the last one is the `Ending`.
+Part = AnswerDelta | Ending
 
-    Raises:
-        ServiceError: from `answers`.
+
+class AnswerFold:
+    """Of one answer.
+
+    Args:
+        scored: the engine's answers carry log-probabilities, and content becomes a `ScoredDelta`.
     """
-    token_ids: list[int] = []
-    async for answer in answers:
-        if return_token_ids:
-            token_ids += answer.token_ids
-        for delta in text.feed(answer.token_ids):
-            if include_reasoning or delta.kind != "reasoning":
-                yield delta
-        if isinstance(answer.event, Finished):
-            for delta in text.finish():
-                if include_reasoning or delta.kind != "reasoning":
-                    yield delta
-            yield _ending(answer.event, text.reasoning_tokens, token_ids if return_token_ids else None)
+
+    def __init__(
+        self,
+        text: AnswerText,
+        *,
+        include_reasoning: bool = True,
+        return_token_ids: bool = False,
+        scored: bool = False,
+    ) -> None:
+        self._text = text
+        self._include_reasoning = include_reasoning
+        self._token_ids: list[int] | None = [] if return_token_ids else None
+        self._scores = ContentScores(text) if scored else None
+
+    def feed(self, answer: Answer) -> list[Part]:
+        """The parts that this response adds; the last of all is the `Ending`."""
+        if self._token_ids is not None:
+            self._token_ids += answer.token_ids
+        scores = self._scores
+        deltas = self._text.feed(answer.token_ids) if scores is None else scores.feed(answer)
+        finished = answer.event if isinstance(answer.event, Finished) else None
+        if finished is not None:
+            deltas += self._text.finish() if scores is None else scores.finish()
+        parts: list[Part] = [*deltas]
+        if not self._include_reasoning:
+            parts = [delta for delta in deltas if delta.kind != "reasoning"]
+        if finished is not None:
+            parts.append(self._ending(finished))
+        return parts
+
+    def _ending(self, finished: Finished) -> Ending:
+        usage = Usage(
+            finished.prompt_tokens,
+            finished.completion_tokens,
+            finished.cached_tokens,
+            self._text.reasoning_tokens,
+        )
+        if finished.finish_reason == "length":
+            return Ending("length", usage, self._token_ids)
+        return Ending("tool_calls" if self._text.called else "stop", usage, self._token_ids)
 
 
-def _ending(finished: Finished, reasoning_tokens: int, token_ids: list[int] | None) -> Ending:
-    usage = Usage(
-        finished.prompt_tokens, finished.completion_tokens, finished.cached_tokens, reasoning_tokens
-    )
-    return Ending("length" if finished.finish_reason == "length" else "stop", usage, token_ids)
+@dataclass(slots=True)
+class GatheredCall:
+    name: str
+    arguments: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Completion:
-    """The text deltas of one answer, gathered."""
+    """The parts of one answer, gathered."""
 
     reasoning: list[str] = field(default_factory=list)
     content: list[str] = field(default_factory=list)
-
-    def add(self, delta: AnswerDelta) -> None:
-        (self.reasoning if delta.kind == "reasoning" else self.content).append(delta.text)
-
-
-async def gather(parts: AsyncIterable[AnswerDelta | Ending]) -> tuple[Completion, Ending]:
-    """Everything `fold` yields, as one.
-
-    Raises:
-        InternalError: the parts have no ending.
-        ServiceError: from `parts`.
-    """
-    completion = Completion()
+    calls: list[GatheredCall] = field(default_factory=list)
+    scores: list[TokenScore] = field(default_factory=list)
     ending: Ending | None = None
-    async for part in parts:
+
+    def add(self, part: Part) -> None:
         if isinstance(part, Ending):
-            ending = part
+            self.ending = part
+        elif part.kind == "reasoning":
+            self.reasoning.append(part.text)
+        elif part.kind == "content":
+            self.content.append(part.text)
+            if isinstance(part, ScoredDelta):
+                self.scores += part.scores
+        elif part.name is not None:
+            self.calls.append(GatheredCall(part.name))
         else:
-            completion.add(part)
-    if ending is None:
-        raise InternalError("The answer has no end.")
-    return completion, ending
+            self.calls[-1].arguments.append(part.text)

@@ -13,7 +13,10 @@ import logging
 from types import TracebackType
 from typing import Protocol, Self
 
+import msgspec
+
 from frontend.background import BackgroundTasks
+from frontend.deliveries import Answers, DeliveredAnswers, Deliveries
 from frontend.triton import Answer, Triton
 from gpt_oss_triton.errors import (
     Cancelled,
@@ -38,6 +41,7 @@ class Seat(Protocol):
 
     ensemble: str
     engine: str
+    deliveries: Deliveries
 
     def check_ready(self) -> None:
         """Raises EngineUnavailable when requests cannot run now."""
@@ -90,9 +94,7 @@ class Generation:
     async def __aenter__(self) -> Self:
         self._seat.check_ready()
         loop = asyncio.get_running_loop()
-        self._stream = self._triton.generate(
-            self._seat.ensemble, self.request_id, self._prompt, self._options, self._traceparent
-        )
+        self._stream = self._open()
         self._seat.attach(self)
         self._accept_timer = loop.call_later(
             self._accept_timeout_s,
@@ -142,6 +144,17 @@ class Generation:
             self._stream.cancel()
         else:
             self._background.start(self._withdraw())
+
+    def _open(self) -> Answers:
+        options = self._options
+        # Batches carry token ids alone.
+        ticket = self._seat.deliveries.ticket() if options.logprobs is None else None
+        if ticket is not None:
+            options = msgspec.structs.replace(options, delivery=ticket.delivery)
+        stream = self._triton.generate(
+            self._seat.ensemble, self.request_id, self._prompt, options, self._traceparent
+        )
+        return stream if ticket is None else DeliveredAnswers(stream, ticket)
 
     async def _read(self) -> Answer:
         if self._stopped is not None:

@@ -54,14 +54,15 @@ class ResponseCache:
     def key(
         self, salt: str, ensemble: str, fingerprint: str, prompt: PromptRequest, options: GenerationOptions
     ) -> bytes | None:
-        """Names everything that an answer depends on; None for a request whose answer is not kept.
+        """Names everything that an answer depends on; None for a request whose answer is not kept. Log-probabilities
+        are not kept, so neither are the answers that need them.
 
         Args:
             salt: the caller's.
             fingerprint: of the engine and its checkpoint.
             options: as they go to the engine; its lease makes no difference.
         """
-        if self._entries == 0 or options.temperature != 0:
+        if self._entries == 0 or options.temperature != 0 or options.logprobs is not None:
             return None
         exact = [salt, ensemble, fingerprint, prompt, msgspec.structs.replace(options, lease=None)]
         return hashlib.sha256(msgspec.json.encode(exact)).digest()

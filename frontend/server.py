@@ -7,6 +7,7 @@ second ends those at once, still telling the engines; the third leaves everythin
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 from types import FrameType
@@ -37,6 +38,8 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # what lives as long as the server, so that no full collection looks through it again
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.started:

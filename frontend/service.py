@@ -95,7 +95,11 @@ class Service:
     async def running(cls, settings: FrontendSettings, telemetry: Telemetry) -> AsyncIterator[Self]:
         """A service whose engines are watched."""
         service = cls(settings, telemetry)
-        tasks = [asyncio.create_task(t.watch.run(), name=f"watch {t.name}") for t in service.targets]
+        tasks = [
+            asyncio.create_task(work, name=f"{what} {target.name}")
+            for target in service.targets
+            for what, work in (("watch", target.watch.run()), ("deliveries", target.watch.deliveries.run()))
+        ]
         tasks.append(asyncio.create_task(service.sessions.run(settings.session_sweep_s), name="sessions"))
         try:
             async with telemetry.running():

@@ -138,6 +138,11 @@ class Triton:
         """A stream of `Load` events that lasts until it is cancelled."""
         return self._control(engine, wire.Watch(interval_s), timeout_s=None)
 
+    def deliver(self, engine: str, stream_id: str) -> AnswerStream:
+        """A stream of `Batch` events that lasts until it is cancelled; the first one, which is empty, says that
+        requests may name it."""
+        return self._control(engine, wire.Deliver(stream_id), timeout_s=None)
+
     async def ping(self, engine: str, timeout_s: float) -> wire.Load:
         """Ask an engine for its load.
 
@@ -212,6 +217,21 @@ class Triton:
         call = self._stub.ModelStreamInfer(iter((request,)), timeout=timeout_s, metadata=metadata)
         return AnswerStream(call)
 
+    # ---------------------------------------------------------------------- the normalizer
+
+    async def normalize(
+        self, prompt: wire.PromptRequest, timeout_s: float
+    ) -> tuple[list[int], wire.PromptInfo]:
+        """A prompt as the normalizer renders it for the engines: its token ids, and what is known of them.
+
+        Raises:
+            InvalidRequest: it cannot be rendered.
+            DeadlineExceeded, EngineUnavailable: as `ping`.
+        """
+        request = ModelInferRequest(model_name=wire.NORMALIZER_MODEL)
+        _add_bytes(request, wire.PROMPT, wire.encode(prompt))
+        return _parse_prompt(await _unary(self._stub.ModelInfer(request, timeout=timeout_s)))
+
 
 async def _unary(call: Any) -> Any:
     try:
@@ -250,6 +270,12 @@ def _parse(response: Any) -> Answer:
         log.error("an answer that is not in wire.py's form, of another version perhaps: %s", error)
         raise errors.InternalError("The inference server's answer cannot be read.") from None
     return Answer(token_ids, event)
+
+
+def _parse_prompt(response: Any) -> tuple[list[int], wire.PromptInfo]:
+    raw = dict(zip((t.name for t in response.outputs), response.raw_output_contents, strict=True))
+    ids = memoryview(raw[wire.PROMPT_TOKEN_IDS.name]).cast("i").tolist()
+    return ids, wire.decode(raw[wire.PROMPT_INFO.name][4:], wire.PromptInfo)
 
 
 def _from_text(text: str, code: grpc.StatusCode | None) -> errors.ServiceError:

@@ -1,4 +1,5 @@
-"""How many requests one engine runs best at once: additive increase, multiplicative decrease.
+"""How many requests one engine runs best at once: no more than its throughput gains by (see `throughput`), and of those
+by additive increase and multiplicative decrease what it takes without a wait. Of a burst it takes all the same.
 
 The signal is how long requests wait inside the engine, which says that there are too many, and never how
 long they take, which says only that their answers are long. A wait of a few steps is normal: who arrives
@@ -9,12 +10,14 @@ from __future__ import annotations
 
 import math
 
+from frontend.admission.throughput import Throughput
 from gpt_oss_triton.wire import Load
 
 _PATIENCE_STEPS = 5.0  # a longer wait is a sign of too many
 _LEAST_PATIENCE_S = 0.1  # for engines whose steps are too short to count between two reports
 _DECREASE = 0.9
 _INCREASE_PER_S = 1.0
+_RETREAT_PER_S = 4.0  # while more run than are worth it
 _STEP_MEMORY_S = 5.0  # the step's length is the mean over about so long
 
 
@@ -29,6 +32,7 @@ class ConcurrencyLimit:
         self._most = most
         self._limit = float(most)
         self._cut_at = -math.inf
+        self._throughput = Throughput()
         self._busy_s = 0.0  # how long the engine was busy, fading,
         self._busy_steps = 0.0  # and its steps in that time
 
@@ -48,8 +52,13 @@ class ConcurrencyLimit:
             fade = max(0.0, 1 - interval_s / _STEP_MEMORY_S)
             self._busy_s = self._busy_s * fade + interval_s
             self._busy_steps = self._busy_steps * fade + load.steps - before.steps
+            tokens = load.output_tokens - before.output_tokens
+            if tokens > 0:
+                self._throughput.note((before.running + load.running) / 2, tokens, interval_s)
         if load.queue_wait_s > self.patience_s:
             self._decrease(now - load.queue_wait_s, now)
+        elif (enough := self._throughput.enough) is not None and load.running >= enough:
+            self._limit = max(min(self._limit, enough), self._limit - _RETREAT_PER_S * interval_s)
         elif load.queue_wait_s <= self.patience_s / 2:
             self._limit = min(self._most, self._limit + _INCREASE_PER_S * interval_s)
 

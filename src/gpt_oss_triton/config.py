@@ -15,7 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from gpt_oss_triton.errors import ConfigurationError
@@ -120,11 +128,17 @@ class _Layers(PydanticBaseSettingsSource):
 class EngineSettings(_Settings):
     """One engine model inside Triton."""
 
+    engine: Literal["native", "vllm", "scripted", "auto"] = "native"
+    # JSON lines: the answers that the scripted engine gives
+    script: Annotated[Path | None, Field(validate_default=True)] = None
     checkpoint_20b: Path | None = None  # None: checkpoints/gpt-oss-20b beside the model repository
     checkpoint_120b: Path | None = None
     device: str = "auto"  # "cuda" where there is one, else "cpu"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     gpu_mode: Literal["auto", "single", "pipeline", "tensor"] = "auto"
+    parallel_ranks: Positive | None = (
+        None  # devices that a pipeline or tensor engine spreads over; None: all GPUs
+    )
     threads: Positive | None = None  # CPU threads of one step; None: all cores
     block_size: Positive = 16  # tokens per KV block
     kv_cache_gib: Annotated[float, Field(gt=0)] | None = None  # None: a share of the memory that is free
@@ -134,7 +148,16 @@ class EngineSettings(_Settings):
     max_step_tokens: Positive = 512  # prompt tokens and decodes computed by one step
     default_max_tokens: Positive | None = None  # None: what the context leaves
     prefix_cache: bool = True
+    speculation: Literal["auto", "off"] = "auto"  # guess tokens from the prompt, where it pays
     session_watermark: Share = 0.7  # of the KV blocks: leases beyond it end, least recently used first
+
+    @field_validator("script")
+    @classmethod
+    def _goes_with_its_engine(cls, script: Path | None, others: ValidationInfo) -> Path | None:
+        engine = others.data.get("engine")
+        if engine is not None and (script is not None) != (engine == "scripted"):
+            raise ValueError(f"is needed by the engine scripted, and by no other; the engine is {engine}")
+        return script
 
 
 class NormalizerSettings(_Settings):

@@ -10,6 +10,7 @@ MAX_STOP_STRINGS = 16
 MAX_STOP_STRING_CHARS = 256
 MAX_STOP_TOKEN_IDS = 64
 MAX_LOGIT_BIAS = 1024
+MAX_GRAMMAR_CHARS = 2**18
 MAX_ID_CHARS = 128  # of a lease's id and of the cache salt
 VOCABULARY = 201_088  # gpt-oss's published vocabulary, special tokens and padding included
 
@@ -23,6 +24,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "presence_penalty": (-2.0, 2.0),
     "repetition_penalty": (0.01, 10.0),
     "seed": (0, 2**64 - 1),
+    "logprobs": (0, 20),
 }
 
 
@@ -40,6 +42,7 @@ def check_options(options: GenerationOptions, vocabulary: int = VOCABULARY) -> N
         raise InvalidRequest(f"max_tokens must be at least 1, got {options.max_tokens}.", param="max_tokens")
     _check_stops(options, vocabulary)
     _check_ids(options)
+    _check_grammar(options)
     if len(options.logit_bias) > MAX_LOGIT_BIAS:
         raise InvalidRequest(
             f"logit_bias has {len(options.logit_bias)} entries; at most {MAX_LOGIT_BIAS} are allowed.",
@@ -63,6 +66,20 @@ def _check_ids(options: GenerationOptions) -> None:
         raise InvalidRequest(
             f"cache_salt must have at most {MAX_ID_CHARS} characters, got {len(options.cache_salt)}.",
             param="cache_salt",
+        )
+
+
+def _check_grammar(options: GenerationOptions) -> None:
+    if options.grammar is None:
+        return
+    if len(options.grammar) > MAX_GRAMMAR_CHARS:
+        raise InvalidRequest(
+            f"grammar must have at most {MAX_GRAMMAR_CHARS} characters, got {len(options.grammar)}.",
+            param="grammar",
+        )
+    if options.ignore_eos:
+        raise InvalidRequest(
+            "ignore_eos does not go with a grammar, which says where the answer ends.", param="ignore_eos"
         )
 
 

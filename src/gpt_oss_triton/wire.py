@@ -167,11 +167,11 @@ class Lease(msgspec.Struct, omit_defaults=True, frozen=True):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """Where a streamed answer's tokens go: into the `Batch` events of a watch, which has one response for a step of
-    all requests, where their own streams would have one each. The stream itself still brings the first and the
-    last event; `Finished.completion_tokens` says whether all tokens have come."""
+    """Where a streamed answer's tokens go: into the batches of a delivery stream, which brings one response for a
+    step of all requests where their own streams would bring one each. The request's own stream still brings the
+    first and the last event; `Finished.completion_tokens` tells when all tokens have come."""
 
-    watch: str  # its id
+    stream: str  # the id that `Deliver` gave it
     ticket: Annotated[int, msgspec.Meta(ge=0)]  # names the request in a batch
 
 
@@ -195,7 +195,7 @@ class GenerationOptions(msgspec.Struct, omit_defaults=True, frozen=True):
     cache_salt: str = ""  # prefixes are shared among equal salts only: one for each tenant
     grammar: str | None = None  # llguidance's Lark form, over the whole answer with its control tokens
     logprobs: int | None = None  # of each token, and of so many likeliest ones; None: of none
-    delivery: Delivery | None = None  # streamed tokens leave through a watch stream; None: through their own
+    delivery: Delivery | None = None  # None: streamed tokens come on the request's own stream
 
 
 class PromptInfo(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -223,7 +223,13 @@ class Watch(msgspec.Struct, tag="watch", frozen=True):
     """Push Load records until the stream is cancelled."""
 
     interval_s: Annotated[float, msgspec.Meta(ge=0.02, le=60)] = 0.2
-    id: str = ""  # for `Delivery`; "": no answers are delivered here
+
+
+class Deliver(msgspec.Struct, tag="deliver", frozen=True):
+    """Open a delivery stream: an empty Batch at once, then those of the requests that name it, until the stream is
+    cancelled. Requests whose delivery stream has gone are cancelled."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
 class Ping(msgspec.Struct, tag="ping", frozen=True):
@@ -242,7 +248,7 @@ class EndLeases(msgspec.Struct, tag="end_leases", frozen=True):
     ids: list[str]
 
 
-Control = Cancel | Watch | Ping | Tune | EndLeases
+Control = Cancel | Watch | Deliver | Ping | Tune | EndLeases
 
 # ---------------------------------------------------------------------------------------------- events
 
@@ -296,7 +302,7 @@ class Finished(msgspec.Struct, tag="finished", omit_defaults=True, frozen=True):
 
 
 class Batch(msgspec.Struct, tag="batch", frozen=True):
-    """New tokens of several requests, on a watch stream: `token_ids` are theirs, one request after the other."""
+    """New tokens of several requests, on a delivery stream: `token_ids` are theirs, one request after the other."""
 
     tickets: list[int]
     counts: list[int]  # tokens of each
@@ -346,6 +352,8 @@ class Load(msgspec.Struct, tag="load", frozen=True):
     leases: int = 0
     blocks_leased: int = 0  # cached ones that only a lease keeps
     leases_ended: dict[str, int] = {}  # totals by reason: "idle", "pressure", "asked", "replaced", "failed"
+    drafted_tokens: int = 0  # guessed by speculation; total since start
+    accepted_tokens: int = 0  # of those, how many were right
 
 
 Event = Accepted | Logprobs | Finished | Batch | CancelResult | Load

@@ -11,6 +11,8 @@ import pytest
 from gpt_oss_triton.launch.triton_server import TritonServer, TritonServerSettings
 from tests.e2e.triton_direct_client import ENSEMBLE, READY_S, REPOSITORY, DirectClient, ModelControl
 
+SCRIPT = Path(__file__).with_name("scripted_answers.jsonl")
+
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(checkpoint: Callable[[str], Path]) -> Path:
@@ -39,6 +41,21 @@ def triton(
         models=[ENSEMBLE],
         log_file=tmp_path_factory.mktemp("triton") / "tritonserver.log",
         environment=engine_environment,
+    )
+    with TritonServer(settings) as server:
+        server.start()
+        server.wait_ready(READY_S)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """A running server with `gpt-oss-20b` and no model behind it: its answers are `scripted_answers.jsonl`'s."""
+    settings = TritonServerSettings(
+        model_repository=REPOSITORY,
+        models=[ENSEMBLE],
+        log_file=tmp_path_factory.mktemp("scripted") / "tritonserver.log",
+        environment={"GPT_OSS_ENGINE": "scripted", "GPT_OSS_SCRIPT": str(SCRIPT), "OMP_NUM_THREADS": "1"},
     )
     with TritonServer(settings) as server:
         server.start()

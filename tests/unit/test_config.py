@@ -113,7 +113,7 @@ def test_field_names_are_unique_across_groups() -> None:
     [
         ("max_sequence = 3", "there is no setting 'max_sequence'; did you mean 'max_sequences'?"),
         ("max_sequences = ", "is not TOML"),
-        ("[engine]\nmax_sequences = 3", "there is no setting 'engine'"),
+        ("[batching]\nmax_sequences = 3", "there is no setting 'batching'"),
         ("origins = {}", "there is no setting 'origins'"),
     ],
 )

@@ -10,10 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from gpt_oss_triton.bench.workload import Workload, repeat
+from gpt_oss_triton.checkpoint.shapes import SHAPES
 
 EXAMPLES = """examples:
   scripts/make-checkpoint --shape bench --dtype mxfp4 --out /tmp/bench
   scripts/bench engine --checkpoint /tmp/bench          the engine alone, in this process
+  scripts/bench engine --shape 20b                      all about a model of that size, with random weights
   scripts/bench http --url http://127.0.0.1:8000/v1     whatever listens there, streamed
   scripts/bench overload --multiples 0.8 1 2 4 10       more than it can serve: who gets what, and how soon
   scripts/bench overload --flood 10 --keys keys.txt     one API key of many floods it
@@ -32,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        "--streams", type=int, nargs="+", default=[1, 8, 32], help="concurrent callers (1 8 32)"
+        "--streams", type=int, nargs="+", help="concurrent callers (1 8 32; with --shape 1 2 4 … 64)"
     )
     common.add_argument("--prompt-words", type=int, default=200)
     common.add_argument(
@@ -47,7 +49,23 @@ def main(argv: list[str] | None = None) -> None:
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
     engine = kinds.add_parser("engine", parents=[common], help="the engine alone, in this process")
-    engine.add_argument("--checkpoint", type=Path, required=True)
+    weights = engine.add_mutually_exclusive_group(required=True)
+    weights.add_argument("--checkpoint", type=Path)
+    weights.add_argument(
+        "--shape", choices=list(SHAPES), help="a random checkpoint of this size, and everything about it"
+    )
+    engine.add_argument(
+        "--dtype", choices=["mxfp4", "bf16", "fp32"], default="mxfp4", help="of --shape (mxfp4)"
+    )
+    engine.add_argument(
+        "--scratch",
+        type=Path,
+        help="where --shape makes its checkpoint, 14 GB for 20b, 65 GB for 120b (temporary)",
+    )
+    engine.add_argument(
+        "--prompt-tokens", type=int, nargs="+", default=[128, 512, 2048, 8192],
+        help="of the prompts whose time to first token --shape measures (128 512 2048 8192)",
+    )  # fmt: skip
     engine.add_argument("--threads", type=int, help="CPU threads of a step (all cores)")
     address = argparse.ArgumentParser(add_help=False)
     address.add_argument("--url", default="http://127.0.0.1:8000/v1")
@@ -76,7 +94,10 @@ def main(argv: list[str] | None = None) -> None:
         return
 
     workload = Workload(args.prompt_words, args.shared_words, args.output_tokens, seed=args.seed)
-    if args.kind == "engine":
+    args.streams = args.streams or ([1, 2, 4, 8, 16, 32, 64] if getattr(args, "shape", None) else [1, 8, 32])
+    if args.kind == "engine" and args.shape:
+        _bench_shape(args, workload)
+    elif args.kind == "engine":
         _bench_engine(args, workload)
     else:
         from gpt_oss_triton.bench.http import Endpoint, measure_http
@@ -153,6 +174,14 @@ def _bench_engine(args: argparse.Namespace, workload: Workload) -> None:
     measure_engine(engine, Workload(args.prompt_words, 0, 8, rounds=1, seed=99), 2)  # warm-up
     repeat(partial(measure_engine, engine, workload), args.streams, args.repeat)
     engine.close()
+
+
+def _bench_shape(args: argparse.Namespace, workload: Workload) -> None:
+    from gpt_oss_triton.bench.shape import measure_shape, random_checkpoint
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    with random_checkpoint(args.shape, args.dtype, args.scratch) as directory:
+        measure_shape(directory, args.streams, args.prompt_tokens, workload, args.threads)
 
 
 if __name__ == "__main__":

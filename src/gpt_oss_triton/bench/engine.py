@@ -48,6 +48,19 @@ def measure_engine(
     return figures(streams, answers, time.perf_counter() - began)
 
 
+def measure_prompt(engine: Engine, prompt: list[int]) -> float:
+    """Seconds to the first token behind `prompt`, with nothing else running.
+
+    Raises:
+        RuntimeError: there was none.
+    """
+    options = GenerationOptions(temperature=0, max_tokens=1, ignore_eos=True)
+    answer = _ask(engine, EngineRequest(f"prompt-{time.time_ns()}", prompt, options))
+    if answer.error is not None:
+        raise RuntimeError(answer.error)
+    return answer.arrivals[0]
+
+
 def _ask(engine: Engine, request: EngineRequest) -> Answer:
     events: SimpleQueue[EngineEvent] = SimpleQueue()
     answer, began = Answer(), time.perf_counter()

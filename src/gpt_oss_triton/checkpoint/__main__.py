@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--force", action="store_true", help="replace the checkpoint that stands at DIR")
     args = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that partial files go
-    progress = _ProgressLine()
+    progress = ProgressLine()
     try:
         build_checkpoint(args.shape, args.dtype, args.seed, args.out, progress.show, force=args.force)
     except (OSError, ValueError) as error:
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-class _ProgressLine:
+class ProgressLine:
     """One line on stderr: rewritten in place on a terminal, a new one every ten seconds elsewhere."""
 
     def __init__(self) -> None:

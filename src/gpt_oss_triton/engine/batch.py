@@ -18,7 +18,8 @@ class Segment:
     token_ids: list[int]
     start: int
     blocks: list[int]  # the sequence's block table, long enough for start + len(token_ids) tokens
-    sample: bool  # the last token's logits are wanted
+    sample: bool  # the last token's logits are wanted,
+    drafted: int = 0  # and those of so many tokens before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,14 @@ class BatchBuilder:
             token_ids=self._tensor([t for s in segments for t in s.token_ids]),
             positions=self._tensor([p for s in spans for p in range(s.start, s.end)]),
             layout=PagedLayout(spans, self._block_size, self._device),
-            sample_rows=self._tensor([e - 1 for s, e in zip(segments, ends, strict=True) if s.sample]),
+            sample_rows=self._tensor(
+                [
+                    n
+                    for s, e in zip(segments, ends, strict=True)
+                    if s.sample
+                    for n in range(e - 1 - s.drafted, e)
+                ]
+            ),
         )
 
     def _tensor(self, values: list[int]) -> torch.Tensor:

@@ -22,6 +22,8 @@ class Counters:
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.output_tokens = 0
+        self.drafted_tokens = 0
+        self.accepted_tokens = 0
         self._clock = clock
         self._recent: deque[tuple[float, int]] = deque()  # (when, output tokens) of the last steps
         # (when, prompt tokens, seconds) of the last steps that had prompt tokens
@@ -42,6 +44,10 @@ class Counters:
     def count_prompt(self, tokens: int, cached: int) -> None:
         self.prompt_tokens += tokens
         self.cached_tokens += cached
+
+    def count_draft(self, drafted: int, accepted: int) -> None:
+        self.drafted_tokens += drafted
+        self.accepted_tokens += accepted
 
     def rate(self) -> float:
         """Output tokens per second over the last few seconds."""

@@ -33,13 +33,14 @@ class BlockPool:
     back for it: while it is cached, `allocate` does not hand it out.
 
     Attributes:
+        keeps_prefixes: published blocks are found again.
         pinned: blocks with a pin, held ones included.
     """
 
     def __init__(self, blocks: int, block_size: int, *, keep_prefixes: bool = True) -> None:
         self.total = blocks
         self.block_size = block_size
-        self._keep_prefixes = keep_prefixes
+        self.keeps_prefixes = keep_prefixes
         self._free = list(range(blocks - 1, -1, -1))
         self._cached: OrderedDict[int, None] = OrderedDict()  # without a pin, least recently released first
         self._kept: set[int] = set()  # cached ones with a pin
@@ -117,7 +118,7 @@ class BlockPool:
 
     def publish(self, block: int, name: BlockHash) -> None:
         """A held block is full: others may share it from now on. The first block of a name keeps it."""
-        if self._keep_prefixes and name not in self._by_name:
+        if self.keeps_prefixes and name not in self._by_name:
             self._by_name[name] = block
             self._name[block] = name
 

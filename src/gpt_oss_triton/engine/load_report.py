@@ -11,6 +11,7 @@ from gpt_oss_triton.engine.counters import Counters
 from gpt_oss_triton.engine.runner import Runner
 from gpt_oss_triton.engine.scheduler import Scheduler
 from gpt_oss_triton.engine.sequence import Sequence
+from gpt_oss_triton.errors import EngineUnavailable
 from gpt_oss_triton.wire import Load
 
 
@@ -41,7 +42,13 @@ class LoadReport:
         number: the record's place in its watch.
         live: every sequence that has not ended, waiting ones included.
         step_began: on the monotonic clock; None when no step runs.
+
+        Raises:
+            EngineUnavailable: the runner lost a part of itself, and nothing will run again.
         """
+        if self._runner.lost is not None:
+            raise EngineUnavailable(self._runner.lost)
+        plan = self._runner.plan
         pool, leases = scheduler.pool, scheduler.leases
         return Load(
             pid=os.getpid(),
@@ -61,6 +68,8 @@ class LoadReport:
             prompt_tokens=counters.prompt_tokens,
             cached_tokens=counters.cached_tokens,
             output_tokens=counters.output_tokens,
+            drafted_tokens=counters.drafted_tokens,
+            accepted_tokens=counters.accepted_tokens,
             preemptions=scheduler.preemptions,
             failed_steps=counters.failed_steps,
             output_tokens_per_s=counters.rate(),
@@ -68,7 +77,9 @@ class LoadReport:
             device=str(self._runner.device),
             checkpoint=self._checkpoint,
             engine="native",
-            gpu_mode="single",  # the others are refused when the runner is made
+            gpu_mode=plan.mode,
+            tensor_parallel=plan.ranks if plan.mode == "tensor" else 1,
+            pipeline_parallel=plan.ranks if plan.mode == "pipeline" else 1,
             profile=self._settings.profile,
             block_bytes=self._runner.block_bytes,
             max_step_tokens=scheduler.max_step_tokens,

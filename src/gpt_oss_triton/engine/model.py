@@ -47,37 +47,63 @@ class Layer:
         )
 
 
-class Model:
+class Layers:
+    """Consecutive layers of a model."""
+
     def __init__(
-        self, config: ModelConfig, weights: ModelWeights, operations: Operations | None = None
+        self, config: ModelConfig, weights: list[LayerWeights], operations: Operations, first: int = 0
     ) -> None:
-        """`operations`: the fastest for the weights' device and dtype unless they are named."""
-        device, dtype = weights.embedding.device, weights.embedding.dtype
-        operations = operations or operations_for(device, dtype)
-        self._embedding = operations.embedding(weights.embedding)
-        self._layers = [Layer.made_from(w, n, config, operations) for n, w in enumerate(weights.layers)]
-        self.vocabulary = operations.vocabulary(weights.head, Norm(weights.norm, config.norm_eps))
+        """`first`: the number of the first of them in the model."""
+        self.members = [Layer.made_from(w, first + n, config, operations) for n, w in enumerate(weights)]
+        self._has_last = first + len(weights) == config.layers
         frequencies, self._rope_scale = yarn_inverse_frequencies(config.rope, config.head_dim)
-        self._frequencies = torch.tensor(frequencies, device=device)
+        self._frequencies = torch.tensor(frequencies, device=weights[0].qkv.device)
 
-    def forward(self, batch: Batch, cache: torch.Tensor) -> torch.Tensor:
-        """Run one step through all layers.
-
+    def forward(self, x: torch.Tensor, batch: Batch, cache: torch.Tensor) -> torch.Tensor:
+        """
         Args:
-            batch: what to compute.
+            x: [tokens, hidden], the residual stream; may be overwritten.
             cache: [layers, 2, slots, kv_heads, head_dim], keys then values; the batch's slots are written.
 
         Returns:
-            [samples, hidden], what `vocabulary` makes logits or tokens of.
+            The residual stream behind these layers; behind the model's last one only [samples, hidden].
         """
-        x = self._embedding(batch.token_ids)
-        angle = batch.positions.unsqueeze(1) * self._frequencies
-        angles = (angle.cos() * self._rope_scale, angle.sin() * self._rope_scale)
+        angles = self.angles(batch.positions)
         asked = None
-        for n, layer in enumerate(self._layers):
-            if n == len(self._layers) - 1 and len(batch.sample_rows) < len(x):
+        for n, layer in enumerate(self.members):
+            if self._has_last and n == len(self.members) - 1 and len(batch.sample_rows) < len(x):
                 asked = batch.sample_rows  # nothing reads what the last layer makes of the other rows
             heads = layer.attention(layer.qkv(x), angles, batch.layout, cache[n], asked)
             x = layer.out.add_to(x if asked is None else x.index_select(0, asked), heads)
             x = layer.mixture.add_to(x)
         return x
+
+    def angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosine and sine, float32 [tokens, head_dim / 2]."""
+        angle = positions.unsqueeze(1) * self._frequencies
+        return angle.cos() * self._rope_scale, angle.sin() * self._rope_scale
+
+
+class Model:
+    """All layers and both ends; or the first layers, between the ends of a model whose other layers are elsewhere."""
+
+    def __init__(
+        self, config: ModelConfig, weights: ModelWeights, operations: Operations | None = None
+    ) -> None:
+        """`operations`: the fastest for the weights' device and dtype unless they are named."""
+        operations = operations or operations_for(weights.embedding.device, weights.embedding.dtype)
+        self.embedding = operations.embedding(weights.embedding)
+        self.layers = Layers(config, weights.layers, operations)
+        self.vocabulary = operations.vocabulary(weights.head, Norm(weights.norm, config.norm_eps))
+
+    def forward(self, batch: Batch, cache: torch.Tensor) -> torch.Tensor:
+        """Run one step.
+
+        Args:
+            batch: what to compute.
+            cache: see `Layers.forward`.
+
+        Returns:
+            [samples, hidden], what `vocabulary` makes logits or tokens of.
+        """
+        return self.layers.forward(self.embedding(batch.token_ids), batch, cache)

@@ -15,7 +15,9 @@ from pathlib import Path
 import torch
 
 from gpt_oss_triton.config import EngineSettings
+from gpt_oss_triton.engine.capabilities import NATIVE, Capabilities
 from gpt_oss_triton.engine.counters import Counters
+from gpt_oss_triton.engine.grammar import Grammars
 from gpt_oss_triton.engine.kv_cache import BlockPool
 from gpt_oss_triton.engine.leases import Leases
 from gpt_oss_triton.engine.load_report import LoadReport
@@ -27,20 +29,17 @@ from gpt_oss_triton.engine.protocol import (
     SequenceFailed,
     SequenceFinished,
 )
+from gpt_oss_triton.engine.request_check import RequestLimits
 from gpt_oss_triton.engine.runner import Runner
-from gpt_oss_triton.engine.sampler import RowSampling
+from gpt_oss_triton.engine.sampler import Outcome, RowSampling, Sampled
 from gpt_oss_triton.engine.scheduler import Chunk, Scheduler
 from gpt_oss_triton.engine.sequence import Sequence
 from gpt_oss_triton.errors import (
-    ContextLengthExceeded,
     EngineUnavailable,
     InternalError,
-    InvalidRequest,
-    Overloaded,
     ServiceError,
 )
 from gpt_oss_triton.machine import available_cores
-from gpt_oss_triton.options import check_options
 from gpt_oss_triton.wire import Load
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,6 @@ class NativeEngine:
 
     def __init__(self, runner: Runner, settings: EngineSettings, checkpoint: str) -> None:
         self._runner = runner
-        self._settings = settings
         self._threads = settings.threads or available_cores()
         pool = BlockPool(runner.blocks, runner.block_size, keep_prefixes=settings.prefix_cache)
         self._scheduler = Scheduler(
@@ -61,13 +59,25 @@ class NativeEngine:
             Leases(pool, settings.session_watermark),
             max_sequences=settings.max_sequences,
             max_step_tokens=settings.max_step_tokens,
+            # A GPU replays graphs of whole decode steps, and pieces of a pipeline's steps end anywhere.
+            speculates=settings.speculation == "auto"
+            and runner.device.type == "cpu"
+            and runner.plan.mode == "single",
         )
         # A context that the cache cannot hold could never finish, so the smaller of the two is the limit.
-        self._max_context = min(
+        max_context = min(
             settings.max_context or runner.config.max_context,
             runner.config.max_context,
             runner.blocks * runner.block_size,
         )
+        self._limits = RequestLimits(
+            NATIVE,
+            vocabulary=runner.config.vocabulary,
+            max_context=max_context,
+            default_max_tokens=settings.default_max_tokens,
+            max_live=settings.max_sequences + settings.max_waiting,
+        )
+        self._grammars = Grammars(runner.config.vocabulary, runner.config.eos_token_ids)
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._inbox: deque[Sequence] = deque()
@@ -76,7 +86,7 @@ class NativeEngine:
         self._closing = False
         self._broken: str | None = None
         self._counters = Counters()
-        self._report = LoadReport(runner, settings, checkpoint, self._max_context)
+        self._report = LoadReport(runner, settings, checkpoint, max_context)
         self._step_began: float | None = None
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._thread.start()
@@ -90,10 +100,14 @@ class NativeEngine:
         """
         return cls(Runner.from_checkpoint(checkpoint, settings), settings, checkpoint.name)
 
+    @property
+    def capabilities(self) -> Capabilities:
+        return NATIVE
+
     # ------------------------------------------------------------------------------ any thread
 
     def submit(self, request: EngineRequest, deliver: Callable[[EngineEvent], None]) -> None:
-        limit = self._check(request)
+        limit = self._limits.check(request)
         with self._lock:
             self._check_open(request.request_id)
         sequence = Sequence(
@@ -101,9 +115,7 @@ class NativeEngine:
             deliver,
             limit=limit,
             eos_token_ids=self._runner.config.eos_token_ids,
-            sampling=RowSampling(
-                request.options, request.prompt_token_ids, self._runner.config.vocabulary, self._runner.device
-            ),
+            sampling=self._sampling(request),
             block_size=self._runner.block_size,
         )
         with self._lock:
@@ -117,6 +129,16 @@ class NativeEngine:
             sequence.submitted = True
             self._inbox.append(sequence)
             self._wake.notify()
+
+    def _sampling(self, request: EngineRequest) -> RowSampling:
+        grammar = request.options.grammar
+        return RowSampling(
+            request.options,
+            request.prompt_token_ids,
+            self._runner.config.vocabulary,
+            self._runner.device,
+            None if grammar is None else self._grammars.matcher(grammar),
+        )
 
     def cancel(self, request_id: str) -> bool:
         with self._wake:
@@ -156,36 +178,7 @@ class NativeEngine:
         """Refuse what cannot be taken now. Under the lock."""
         if self._broken or self._closing:
             raise EngineUnavailable(self._broken or "The engine is shutting down.", retry_after_s=5)
-        if request_id in self._live:
-            raise InvalidRequest(f"A request with id {request_id!r} is already running.", param="request_id")
-        most = self._settings.max_sequences + self._settings.max_waiting
-        if len(self._live) >= most:
-            raise Overloaded(
-                f"{len(self._live)} requests are running or waiting, and no more than {most} may.",
-                retry_after_s=1,
-            )
-
-    def _check(self, request: EngineRequest) -> int:
-        """Refuse what can never run; otherwise the most tokens the answer may have."""
-        check_options(request.options, self._runner.config.vocabulary)
-        prompt, asked = request.prompt_token_ids, request.options.max_tokens
-        if not prompt:
-            raise InvalidRequest("The prompt has no tokens.", param="prompt_token_ids")
-        if not 0 <= min(prompt) <= max(prompt) < self._runner.config.vocabulary:
-            raise InvalidRequest(
-                f"Prompt tokens must lie in 0 … {self._runner.config.vocabulary - 1}.",
-                param="prompt_token_ids",
-            )
-        if request.options.stop and request.stop_text is None:
-            raise InvalidRequest("Stop strings need a function that finds them in text.", param="stop")
-        room = self._max_context - len(prompt)
-        if room < 1 or (asked is not None and asked > room):
-            raise ContextLengthExceeded(
-                f"This model's context holds {self._max_context} tokens, but the prompt has {len(prompt)} and the "
-                f"answer was asked to have up to {asked or 1}.",
-                param="messages" if room < 1 else "max_tokens",
-            )
-        return min(room, asked or self._settings.default_max_tokens or room)
+        self._limits.check_room(request_id, self._live, len(self._live))
 
     # ------------------------------------------------------------------------ the engine's thread
 
@@ -232,9 +225,9 @@ class NativeEngine:
         """Run, sample, deliver; a step that fails is repeated sequence by sequence, so that only those fail
         which must."""
         began = self._step_began = time.monotonic()
-        tokens = self._run(chunks)
-        if tokens is not None:
-            self._deliver(chunks, tokens, time.monotonic() - began)
+        outcomes = self._run(chunks)
+        if outcomes is not None:
+            self._deliver(chunks, outcomes, time.monotonic() - began)
         elif len(chunks) == 1:
             self._fail(chunks[0].sequence, InternalError("The engine failed on this request."))
         else:
@@ -243,8 +236,8 @@ class NativeEngine:
                     self._step([chunk])
         self._step_began = None
 
-    def _run(self, chunks: list[Chunk]) -> list[int | None] | None:
-        """The sampled tokens, or None when the step failed. Its tensors are gone when this returns, the failed
+    def _run(self, chunks: list[Chunk]) -> list[Outcome] | None:
+        """What was sampled, or None when the step failed. Its tensors are gone when this returns, the failed
         one's with its traceback: what ran out of memory may fit when it is repeated in parts."""
         try:
             return self._runner.run(chunks)
@@ -257,39 +250,66 @@ class NativeEngine:
             self._counters.failed_steps += 1
         return None
 
-    def _deliver(self, chunks: list[Chunk], tokens: list[int | None], seconds: float) -> None:
+    def _deliver(self, chunks: list[Chunk], outcomes: list[Outcome], seconds: float) -> None:
         """Account for a computed step and hand out what it produced."""
-        sampled = zip((chunk.sequence for chunk in chunks if chunk.samples), tokens, strict=True)
-        produced = [(sequence, token) for sequence, token in sampled if self._is_live(sequence)]
-        unsound = {id(sequence) for sequence, token in produced if token is None}
+        sampling = (chunk for chunk in chunks if chunk.samples)
+        produced = [
+            (chunk, self._take(chunk.sequence, outcome))
+            for chunk, outcome in zip(sampling, outcomes, strict=True)
+            if self._is_live(chunk.sequence)
+        ]
         with self._lock:
-            self._counters.count_step(
-                output_tokens=len(produced) - len(unsound),
-                prompt_tokens=sum(chunk.prompt_tokens for chunk in chunks),
-                seconds=seconds,
-            )
-            self._scheduler.commit(
-                [c for c in chunks if self._is_live(c.sequence) and id(c.sequence) not in unsound]
-            )
-        for sequence, token in produced:
-            if token is None:
-                self._fail(
-                    sequence, InternalError("The model computed no numbers for this request."), forget=True
-                )
+            self._account(chunks, produced, seconds)
+        for chunk, outcome in produced:
+            if outcome is None:
+                error = InternalError("The model computed no numbers for this request.")
+                self._fail(chunk.sequence, error, forget=True)
+            elif isinstance(outcome, ServiceError):
+                self._fail(chunk.sequence, outcome)
             else:
-                self._extend(sequence, token)
+                self._hand_out(chunk.sequence, outcome)
 
-    def _extend(self, sequence: Sequence, token: int) -> None:
+    def _take(self, sequence: Sequence, outcome: Outcome) -> Outcome:
+        """Give the sequence its new tokens, up to its end; what it took, or why it cannot go on."""
+        if not isinstance(outcome, list):
+            return outcome
+        taken = []
         try:
-            sequence.append(token)
+            for sampled in outcome:
+                sequence.append(sampled.token)
+                taken.append(sampled)
+                if sequence.finish_reason is not None:
+                    break
         except Exception:  # the caller's stop_text is foreign code: its request fails, no other
             log.exception("a token could not be taken")
-            self._fail(sequence, InternalError("The engine failed on this request."))
+            return InternalError("The engine failed on this request.")
+        return taken
+
+    def _account(self, chunks: list[Chunk], produced: list[tuple[Chunk, Outcome]], seconds: float) -> None:
+        """Count the step and commit what is sound of it. Under the lock."""
+        output_tokens = 0
+        for chunk, taken in produced:
+            if isinstance(taken, list):
+                output_tokens += len(taken)
+                if chunk.sequence.output_tokens == len(taken):
+                    self._counters.count_prompt(chunk.sequence.prompt_tokens, chunk.sequence.cached_tokens)
+                if chunk.draft:
+                    chunk.sequence.lookup.judge(len(chunk.draft), len(taken) - 1)
+                    self._counters.count_draft(len(chunk.draft), len(taken) - 1)
+        self._counters.count_step(
+            output_tokens=output_tokens,
+            prompt_tokens=sum(chunk.prompt_tokens for chunk in chunks),
+            seconds=seconds,
+        )
+        unsound = {id(chunk) for chunk, outcome in produced if outcome is None}
+        self._scheduler.commit([c for c in chunks if self._is_live(c.sequence) and id(c) not in unsound])
+
+    def _hand_out(self, sequence: Sequence, taken: list[Sampled]) -> None:
+        if not self._is_live(sequence):
             return
-        if sequence.output_tokens == 1:
-            with self._lock:
-                self._counters.count_prompt(sequence.prompt_tokens, sequence.cached_tokens)
-        sequence.deliver(NewTokens([token]))
+        for sampled in taken:
+            logprobs = None if sampled.logprobs is None else [sampled.logprobs]
+            sequence.deliver(NewTokens([sampled.token], logprobs))
         if sequence.finish_reason is not None:
             self._end(sequence, sequence.finished())
 

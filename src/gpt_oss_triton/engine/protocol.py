@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gpt_oss_triton.engine.capabilities import Capabilities
 from gpt_oss_triton.errors import ServiceError
-from gpt_oss_triton.wire import FinishReason, GenerationOptions, Load, Timings
+from gpt_oss_triton.wire import FinishReason, GenerationOptions, Load, Timings, TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,13 @@ class PromptAccepted:
 
 @dataclass(frozen=True, slots=True)
 class NewTokens:
+    """
+    Attributes:
+        logprobs: one entry for each token, for a request that asked for them.
+    """
+
     token_ids: list[int]
+    logprobs: list[TokenLogprobs] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,10 @@ EngineEvent = PromptAccepted | NewTokens | SequenceFinished | SequenceFailed
 class Engine(Protocol):
     """Thread-safe. Every accepted request ends in exactly one terminal event, whatever happens."""
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it serves; requests for the rest are refused."""
+
     def submit(self, request: EngineRequest, deliver: Callable[[EngineEvent], None]) -> None:
         """Check and enqueue; return at once.
 
@@ -91,6 +102,7 @@ class Engine(Protocol):
 
         Raises:
             InvalidRequest: cannot ever run (bad options, bad ids, too long for the context or the cache).
+            UnsupportedParameter: asks for what `capabilities` lack.
             Overloaded: the queue is full.
             EngineUnavailable: closed or closing.
         """

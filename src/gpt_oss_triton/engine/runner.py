@@ -1,42 +1,58 @@
-"""The model and its cache on one device: computes a step's chunks and samples their next tokens."""
+"""The model and its cache: computes a step's chunks and samples their next tokens."""
 
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from pathlib import Path
 
 import torch
 
 from gpt_oss_triton.config import EngineSettings
-from gpt_oss_triton.engine.batch import BatchBuilder, Segment
-from gpt_oss_triton.engine.model import Model
+from gpt_oss_triton.engine.alone import start_alone
+from gpt_oss_triton.engine.batch import Segment
+from gpt_oss_triton.engine.cache_size import GIB
+from gpt_oss_triton.engine.executor import Executor
 from gpt_oss_triton.engine.model_config import ModelConfig
-from gpt_oss_triton.engine.sampler import sample_hidden
+from gpt_oss_triton.engine.parallel.lead import start_ranks
+from gpt_oss_triton.engine.parallel.plan import Plan, choose_plan
+from gpt_oss_triton.engine.part import Part
+from gpt_oss_triton.engine.sampler import Outcome, RowOutcome, Sampled, sample_hidden
 from gpt_oss_triton.engine.scheduler import Chunk
-from gpt_oss_triton.engine.weights import WeightLoader
 from gpt_oss_triton.errors import ConfigurationError
-from gpt_oss_triton.machine import available_memory
 
 log = logging.getLogger(__name__)
 
-GIB = 2**30
-GPU_CACHE_SHARE = 0.85  # of the memory that is free once the weights are in place
-CPU_CACHE_SHARE = 0.25  # of the memory that is available; the rest of the machine needs some
-
 
 class Runner:
-    """Owns weights and cache. Used by one thread."""
+    """Owns weights and cache, on however many devices. Used by one thread.
 
-    def __init__(self, config: ModelConfig, model: Model, cache: torch.Tensor, block_size: int) -> None:
+    Attributes:
+        plan: how the model spreads over the devices.
+        device: of rank 0, where samples are drawn.
+        block_bytes: of one KV block, all devices together.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        plan: Plan,
+        executor: Executor,
+        *,
+        blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
         self.config = config
-        self.dtype = cache.dtype
-        self.device = cache.device
+        self.plan = plan
+        self.dtype = dtype
+        self.device = device
         self.block_size = block_size
-        self.blocks = cache.shape[2] // block_size
-        self.block_bytes = cache.nbytes // self.blocks
-        self._model = model
-        self._cache = cache
-        self._builder = BatchBuilder(config, block_size, cache.dtype, cache.device)
+        self.blocks = blocks
+        self.block_bytes = Part.whole(config).token_bytes(config, dtype.itemsize) * block_size
+        self._executor = executor
+        self._current = _current(device)
 
     @classmethod
     def from_checkpoint(cls, directory: Path, settings: EngineSettings) -> Runner:
@@ -48,46 +64,73 @@ class Runner:
         config = ModelConfig.from_checkpoint(directory)
         device = _device(settings)
         dtype = _dtype(settings, config, device)
+        plan = choose_plan(settings, config, device, dtype)
+        log.info("%s mode on %d of %s: %s", plan.mode, plan.ranks, device.type, plan.reason)
         try:
-            model = Model(config, WeightLoader(directory, config, dtype, device).load())
-            blocks = _cache_blocks(settings, config, dtype, device)
-            slots = blocks * settings.block_size
-            cache = torch.zeros(
-                config.layers, 2, slots, config.kv_heads, config.head_dim, dtype=dtype, device=device
-            )
+            start = start_alone if plan.mode == "single" else start_ranks
+            with _current(device):
+                executor, blocks = start(directory, config, settings, plan, device, dtype)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise ConfigurationError(
                 f"{directory.name} in {dtype} and its cache do not fit into the memory of {device}: {error}"
             ) from None
+        runner = cls(
+            config, plan, executor, blocks=blocks, block_size=settings.block_size, dtype=dtype, device=device
+        )
         log.info(
             "%s on %s in %s; cache %d blocks of %d tokens, %.2f GiB",
-            directory.name, device, dtype, blocks, settings.block_size, cache.nbytes / GIB,
+            directory.name, device, dtype, blocks, settings.block_size, blocks * runner.block_bytes / GIB,
         )  # fmt: skip
-        return cls(config, model, cache, settings.block_size)
+        return runner
+
+    @property
+    def lost(self) -> str | None:
+        """Why nothing can run any more; None while all is well."""
+        return self._executor.lost
+
+    def close(self) -> None:
+        """End what runs beside this process."""
+        self._executor.close()
 
     @torch.inference_mode()
-    def run(self, chunks: list[Chunk]) -> list[int | None]:
-        """Compute the chunks, write their keys and values, and sample a token for each that `samples`; None
-        where the logits are no numbers.
+    def run(self, chunks: list[Chunk]) -> list[Outcome]:
+        """Compute the chunks, write their keys and values, and sample a token for each that `samples`.
 
         Computing a chunk twice writes the same cache slots again, so a failed step can be repeated.
         """
-        batch = self._builder.build([_segment(chunk) for chunk in chunks])
-        hidden = self._model.forward(batch, self._cache)
-        rows = [c.sequence.sampling for c in chunks if c.samples]
-        return sample_hidden(hidden, rows, self._model.vocabulary)
+        with self._current:
+            hidden = self._executor.forward([_segment(chunk) for chunk in chunks])
+            sampling = [chunk for chunk in chunks if chunk.samples]
+            places = [(c.sequence.sampling, ahead) for c in sampling for ahead in range(len(c.draft) + 1)]
+            rows = iter(sample_hidden(hidden, places, self._executor.vocabulary))
+            return [_outcome(c.draft, list(islice(rows, len(c.draft) + 1))) for c in sampling]
 
 
 def _segment(chunk: Chunk) -> Segment:
     s = chunk.sequence
-    return Segment(s.token_ids[s.computed : s.computed + chunk.tokens], s.computed, s.blocks, chunk.samples)
+    token_ids = [*s.token_ids[s.computed : s.computed + chunk.tokens - len(chunk.draft)], *chunk.draft]
+    return Segment(token_ids, s.computed, s.blocks, chunk.samples, len(chunk.draft))
+
+
+def _outcome(draft: tuple[int, ...], rows: list[RowOutcome]) -> Outcome:
+    """What a sequence gets of the rows of its last known token and of its draft."""
+    first = rows[0]
+    if not isinstance(first, Sampled):
+        return first
+    sampled = [first]
+    for guess, row in zip(draft, rows[1:], strict=True):
+        if guess != sampled[-1].token or not isinstance(row, Sampled):
+            break
+        sampled.append(row)
+    return sampled
+
+
+def _current(device: torch.device) -> torch.cuda.device:
+    """Makes a GPU the one that kernels are launched on; each thread has its own. Nothing on a CPU."""
+    return torch.cuda.device(device if device.type == "cuda" else -1)
 
 
 def _device(settings: EngineSettings) -> torch.device:
-    if settings.gpu_mode in ("pipeline", "tensor"):
-        raise ConfigurationError(
-            f"gpu_mode {settings.gpu_mode!r} is not served by the native engine; use 'single' or 'auto'."
-        )
     name = settings.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -108,24 +151,3 @@ def _dtype(settings: EngineSettings, config: ModelConfig, device: torch.device) 
         else:
             name = "float32" if config.dtype == "float32" else "bfloat16"
     return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[name]
-
-
-def _cache_blocks(
-    settings: EngineSettings, config: ModelConfig, dtype: torch.dtype, device: torch.device
-) -> int:
-    token_bytes = 2 * config.layers * config.kv_heads * config.head_dim * dtype.itemsize
-    if settings.kv_cache_gib is not None:
-        budget = int(settings.kv_cache_gib * GIB)
-    elif device.type == "cuda":
-        budget = int(torch.cuda.mem_get_info(device)[0] * GPU_CACHE_SHARE)
-    else:
-        budget = int(available_memory() * CPU_CACHE_SHARE)
-    context = min(settings.max_context or config.max_context, config.max_context)
-    useful = -(-context // settings.block_size) * settings.max_sequences
-    blocks = min(budget // (token_bytes * settings.block_size), useful)
-    if blocks < 2:
-        raise ConfigurationError(
-            f"{budget / GIB:.2f} GiB for the KV cache hold {blocks} blocks of {settings.block_size} tokens at "
-            f"{token_bytes} bytes a token; raise kv_cache_gib or free memory."
-        )
-    return blocks

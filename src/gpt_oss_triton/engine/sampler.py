@@ -4,9 +4,8 @@ A row's randomness is a function of its seed and of how many tokens it has produ
 draws the same numbers whatever shares its batch, and again after a preemption. (Its logits may still differ
 in the last bits between batches of different sizes.)
 
-Order of operations, as in the field's other servers: penalties and bias, temperature, top-k, top-p over what
-top-k left, min-p. Full sorts of the vocabulary are avoided: the best `CANDIDATES` logits nearly always hold
-all that a cut leaves, and rows where they might not are drawn again from all.
+Order of operations, as in the field's other servers: grammar, penalties and bias, temperature, top-k, top-p over what
+top-k left, min-p. Log-probabilities are of what this leaves; a greedy row's are of temperature 1 without cuts.
 """
 
 from __future__ import annotations
@@ -14,15 +13,31 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
+from gpt_oss_triton.engine.grammar import Matcher
+from gpt_oss_triton.errors import ServiceError
 from gpt_oss_triton.kernels.operations import Vocabulary
-from gpt_oss_triton.kernels.sampling import draw, invert
-from gpt_oss_triton.wire import GenerationOptions
+from gpt_oss_triton.kernels.sampling import Rule, draw, forbid
+from gpt_oss_triton.wire import GenerationOptions, TokenLogprobs
 
-CANDIDATES = 1024
 GREEDY_BELOW = 1e-5  # a temperature so low leaves nothing to draw, and dividing by it overflows
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A token, with its log-probabilities where the request asked for them."""
+
+    token: int
+    logprobs: TokenLogprobs | None = None
+
+
+# Of one row. None: its logits are no numbers; an error: its sequence cannot go on.
+RowOutcome = Sampled | ServiceError | None
+# Of one sequence's step; the tokens are one or more.
+Outcome = list[Sampled] | ServiceError | None
 
 
 class RowSampling:
@@ -37,10 +52,12 @@ class RowSampling:
         prompt_token_ids: Sequence[int],
         vocabulary: int,
         device: torch.device,
+        matcher: Matcher | None = None,
     ) -> None:
         self.options = options
         self.drawn = 0  # output tokens so far
         self.greedy = options.temperature < GREEDY_BELOW
+        self.matcher = matcher  # of the request's grammar
         self._seed = secrets.randbits(64) if options.seed is None else options.seed
         self._prompt_token_ids = prompt_token_ids
         self._vocabulary = vocabulary
@@ -50,28 +67,42 @@ class RowSampling:
         self._seen: torch.Tensor | None = None  # which tokens occurred, the prompt's included
 
     @property
-    def adjusts(self) -> bool:
+    def remembers(self) -> bool:
+        """A token's distribution depends on the tokens before it, and not by the logits alone."""
         o = self.options
         penalties = (o.frequency_penalty, o.presence_penalty, o.repetition_penalty)
-        return penalties != (0, 0, 1) or bool(o.logit_bias)
+        return penalties != (0, 0, 1) or self.matcher is not None
 
     @property
-    def truncates(self) -> bool:
-        return self.options.top_k > 0 or self.options.top_p < 1 or self.options.min_p > 0
+    def adjusts(self) -> bool:
+        return self.remembers or bool(self.options.logit_bias)
+
+    @property
+    def plain(self) -> bool:
+        """The likeliest token is all that is asked for: no logits are needed."""
+        return self.greedy and not self.adjusts and self.options.logprobs is None
 
     def observe(self, token: int) -> None:
-        """A token was sampled."""
+        """A token was sampled, and another one will be."""
         self.drawn += 1
         if self._counts is not None:
             self._counts[token] += 1
         if self._seen is not None:
             self._seen[token] = True
+        if self.matcher is not None:
+            self.matcher.advance(token)
 
     def adjust(self, logits: torch.Tensor) -> None:
-        """Apply penalties and bias in place to float32 `logits` [vocabulary]."""
+        """Apply grammar, penalties and bias in place to float32 `logits` [vocabulary].
+
+        Raises:
+            InvalidRequest: see `Matcher.allowed`.
+        """
         o = self.options
         if not self._prepared:
             self._prepare()
+        if self.matcher is not None:
+            forbid(logits, self.matcher.allowed())
         if self._seen is not None:
             penalized = torch.where(logits > 0, logits / o.repetition_penalty, logits * o.repetition_penalty)
             torch.where(self._seen, penalized, logits, out=logits)
@@ -92,82 +123,61 @@ class RowSampling:
         self._bias_ids = torch.tensor(list(o.logit_bias), dtype=torch.int64, device=device)
         self._bias = torch.tensor(list(o.logit_bias.values()), dtype=torch.float32, device=device)
 
-    def uniform(self) -> float:
-        """The number in [0, 1) that draws the next token."""
-        key = self._seed.to_bytes(8, "little") + self.drawn.to_bytes(8, "little")
+    def rule(self, ahead: int = 0) -> Rule:
+        """How the next token is drawn, or the one that comes `ahead` tokens after it."""
+        o = self.options
+        return Rule(
+            temperature=0.0 if self.greedy else o.temperature,
+            uniform=0.0 if self.greedy else self.uniform(ahead),
+            top_k=o.top_k,
+            top_p=o.top_p,
+            min_p=o.min_p,
+            top=o.logprobs,
+        )
+
+    def uniform(self, ahead: int = 0) -> float:
+        """The number in [0, 1) that draws the next token, or the one that comes `ahead` tokens after it."""
+        key = self._seed.to_bytes(8, "little") + (self.drawn + ahead).to_bytes(8, "little")
         return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") / 2**64
 
 
-def sample_hidden(
-    hidden: torch.Tensor, rows: Sequence[RowSampling], vocabulary: Vocabulary
-) -> list[int | None]:
+Place = tuple[RowSampling, int]  # a row of logits: whose it is, and how many tokens ahead of its next one
+
+
+def sample_hidden(hidden: torch.Tensor, places: Sequence[Place], vocabulary: Vocabulary) -> list[RowOutcome]:
     """`sample` of the logits that `vocabulary` makes of `hidden` [rows, hidden]: made only where they are needed."""
-    plain = [n for n, row in enumerate(rows) if row.greedy and not row.adjusts]
-    others = [n for n, row in enumerate(rows) if not row.greedy or row.adjusts]
-    tokens: list[int | None] = [None] * len(rows)
-    for chosen, found in (
-        (plain, vocabulary.likeliest),
-        (others, lambda x: sample(vocabulary.logits(x), [rows[n] for n in others])),
-    ):
-        if chosen:
-            part = hidden if len(chosen) == len(rows) else hidden[chosen]
-            for n, token in zip(chosen, found(part), strict=True):
-                tokens[n] = token
-    return tokens
+    plain = [n for n, (row, _) in enumerate(places) if row.plain]
+    others = [n for n, (row, _) in enumerate(places) if not row.plain]
+    outcomes: list[RowOutcome] = [None] * len(places)
+    if plain:
+        part = hidden if len(plain) == len(places) else hidden[plain]
+        for n, token in zip(plain, vocabulary.likeliest(part), strict=True):
+            outcomes[n] = None if token is None else Sampled(token)
+    if others:
+        part = hidden if len(others) == len(places) else hidden[others]
+        found = sample(vocabulary.logits(part), [places[n] for n in others])
+        for n, outcome in zip(others, found, strict=True):
+            outcomes[n] = outcome
+    return outcomes
 
 
-def sample(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int | None]:
-    """One token id for each row of `logits` [rows, vocabulary]; None for a row that holds no numbers."""
-    if not all(row.greedy and not row.adjusts for row in rows):
-        logits = logits.float()
-        for n, row in enumerate(rows):
-            if row.adjusts:
+def sample(logits: torch.Tensor, places: Sequence[Place]) -> list[RowOutcome]:
+    """One token for each row of `logits` [rows, vocabulary], which may be overwritten."""
+    logits = logits.float()
+    errors: dict[int, ServiceError] = {}
+    for n, (row, _) in enumerate(places):
+        if row.adjusts:
+            try:
                 row.adjust(logits[n])
-    best = logits.max(dim=-1)
-    tokens: list[int | None] = best.indices.tolist()
-    for find, truncated in ((_draw, False), (_draw_truncated, True)):
-        chosen = [n for n, row in enumerate(rows) if not row.greedy and row.truncates == truncated]
-        if chosen:
-            part = logits if len(chosen) == len(rows) else logits[chosen]
-            for n, token in zip(chosen, find(part, [rows[n] for n in chosen]), strict=True):
-                tokens[n] = token
-    # The largest of a row is NaN when any of it is, and infinite when the computation overflowed.
-    sound = torch.isfinite(best.values).tolist()
-    return [token if ok else None for token, ok in zip(tokens, sound, strict=True)]
-
-
-def _draw(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int]:
-    return draw(logits, [row.options.temperature for row in rows], [row.uniform() for row in rows])
-
-
-def _draw_truncated(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int]:
-    heat = torch.tensor([row.options.temperature for row in rows], device=logits.device)
-    return _draw_kept(logits / heat.unsqueeze(1), rows, CANDIDATES)
-
-
-def _draw_kept(logits: torch.Tensor, rows: Sequence[RowSampling], candidates: int) -> list[int]:
-    """From what the rows' cuts leave of `logits`, looked for among the best `candidates`."""
-    vocabulary = logits.shape[-1]
-    candidates = min(candidates, vocabulary)
-    best = logits.topk(candidates, dim=-1)
-    options = [row.options for row in rows]
-    top_k = torch.tensor([o.top_k or vocabulary for o in options], device=logits.device).unsqueeze(1)
-    top_p = torch.tensor([o.top_p for o in options], device=logits.device).unsqueeze(1)
-    min_p = torch.tensor([o.min_p for o in options], device=logits.device).unsqueeze(1)
-    p = torch.exp(best.values - logits.logsumexp(dim=-1, keepdim=True))
-    within_k = torch.arange(candidates, device=logits.device) < top_k
-    p = p * within_k
-    mass = torch.where(top_k <= candidates, p.sum(dim=-1, keepdim=True), 1.0)
-    before = p.cumsum(dim=-1) - p  # mass of the better ones
-    keep = within_k & ((before < top_p * mass) | (top_p >= 1)) & (p >= min_p * p[:, :1])
-    keep[:, 0] = True
-    index = invert(p * keep, [row.uniform() for row in rows])
-    drawn: list[int] = best.indices.gather(1, index.unsqueeze(1)).squeeze(1).tolist()
-    if candidates < vocabulary:
-        # The last candidate survived every cut, so a token that is not among them might as well.
-        unsure = (keep[:, -1] & (top_k.squeeze(1) > candidates)).nonzero().flatten().tolist()
-        if unsure:
-            again = _draw_kept(logits[unsure], [rows[n] for n in unsure], vocabulary)
-            for n, token in zip(unsure, again, strict=True):
-                drawn[n] = token
-    return drawn
+            except ServiceError as error:
+                errors[n] = error
+    drawn = draw(logits, [row.rule(ahead) for row, ahead in places])
+    outcomes: list[RowOutcome] = []
+    for n, (found, (row, _)) in enumerate(zip(drawn, places, strict=True)):
+        if found is None or n in errors:
+            outcomes.append(errors.get(n))
+        elif row.options.logprobs is None:
+            outcomes.append(Sampled(found.token))
+        else:
+            outcomes.append(Sampled(found.token, TokenLogprobs(found.logprob, list(found.top))))
+    return outcomes

@@ -1,7 +1,8 @@
 """Which tokens the next step computes.
 
 Running sequences come first: every decode gets its one token, then prompts fill what the token budget
-leaves, in the order they were admitted, then waiting sequences are admitted while blocks last. When a
+leaves, in the order they were admitted, then waiting sequences are admitted while blocks last. One whose next
+blocks are just being computed for another waits until they are, and those behind it go first. When a
 decode needs a block and none is left, the sequence admitted last gives up its blocks and waits again, first
 in line; its full blocks stay findable, so coming back is cheap unless they are needed. What sessions lease
 counts as left: their leases end before anyone gives way.
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from gpt_oss_triton.engine import speculation
 from gpt_oss_triton.engine.kv_cache import BlockPool
 from gpt_oss_triton.engine.leases import Leases
 from gpt_oss_triton.engine.sequence import Sequence
+from gpt_oss_triton.engine.under_way import BlocksUnderWay
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +27,13 @@ class Chunk:
 
     Attributes:
         samples: it reaches the sequence's last token, so that the next one can be sampled.
+        draft: guesses at what follows that token, the last of `tokens`.
     """
 
     sequence: Sequence
     tokens: int
     samples: bool
+    draft: tuple[int, ...] = ()
 
     @classmethod
     def next_of(cls, sequence: Sequence, budget: int) -> Chunk:
@@ -48,13 +53,24 @@ class Scheduler:
         max_step_tokens: of one step, as tuned now.
     """
 
-    def __init__(self, pool: BlockPool, leases: Leases, *, max_sequences: int, max_step_tokens: int) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        leases: Leases,
+        *,
+        max_sequences: int,
+        max_step_tokens: int,
+        speculates: bool = False,
+    ) -> None:
+        """`speculates`: small steps are filled up with guesses."""
         self.pool = pool
         self.leases = leases
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # in the order they were admitted
         self.preemptions = 0
+        self._under_way = BlocksUnderWay()
         self._max_sequences = max_sequences
+        self._speculates = speculates
         self._configured_step_tokens = max_step_tokens
         self.tune(None)
 
@@ -76,20 +92,23 @@ class Scheduler:
         budget = self.max_step_tokens - len(decodes)
         prefills = self._prefills(budget)
         budget -= sum(chunk.tokens for chunk in prefills)
-        while budget > 0 and self.waiting and len(self.running) < self._max_sequences and self._admit():
-            chunk = Chunk.next_of(self.running[-1], budget)
-            prefills.append(chunk)
-            budget -= chunk.tokens
+        prefills += self._admissions(budget)
+        if self._speculates and not prefills and len(decodes) <= speculation.MAX_SEQUENCES:
+            decodes = self._with_drafts(decodes)
         return sorted([*decodes, *prefills], key=lambda chunk: chunk.tokens > 1)
 
     def commit(self, chunks: list[Chunk]) -> None:
-        """The chunks are computed: their full blocks may be shared."""
+        """The chunks are computed: their full blocks may be shared. Of those with a draft, the sequences have taken what
+        was sampled."""
         for chunk in chunks:
             sequence = chunk.sequence
             before = sequence.computed // self.pool.block_size
             sequence.computed += chunk.tokens
+            if chunk.draft:  # wrong guesses are computed over
+                sequence.computed = min(sequence.computed, len(sequence.token_ids) - 1)
             for n in range(before, sequence.computed // self.pool.block_size):
                 self.pool.publish(sequence.blocks[n], sequence.names[n])
+                self._under_way.computed(sequence.names[n])
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence, wherever it is, and free its blocks. One that came to its own end leaves those
@@ -125,6 +144,50 @@ class Scheduler:
                 budget -= chunk.tokens
         return chunks
 
+    def _admissions(self, budget: int) -> list[Chunk]:
+        """First chunks of waiting sequences, which run from now on."""
+        chunks: list[Chunk] = []
+        if budget <= 0 or len(self.running) >= self._max_sequences:
+            return chunks
+        for sequence in list(self.waiting):
+            if self._awaits(sequence):
+                continue
+            if not self._admit(sequence):
+                break
+            chunk = Chunk.next_of(sequence, budget)
+            chunks.append(chunk)
+            budget -= chunk.tokens
+            if budget <= 0 or len(self.running) >= self._max_sequences:
+                break
+        return chunks
+
+    def _awaits(self, sequence: Sequence) -> bool:
+        """Whether a running sequence computes the blocks that this one would have to begin with."""
+        if sequence.awaited in self._under_way:
+            return True
+        names = sequence.reusable_names()
+        found = len(self.pool.match(names))
+        coming = self._under_way.leading(names[found:])
+        sequence.awaited = names[found + coming - 1] if coming else None
+        if coming:
+            sequence.found_tokens = (found + coming) * self.pool.block_size
+        return coming > 0
+
+    def _with_drafts(self, decodes: list[Chunk]) -> list[Chunk]:
+        """A draft may have the room that is left in the sequence's blocks and in the step."""
+        budget = self.max_step_tokens - len(decodes)
+        chunks = []
+        for chunk in decodes:
+            sequence = chunk.sequence
+            if not sequence.sampling.remembers:
+                room = len(sequence.blocks) * self.pool.block_size - len(sequence.token_ids)
+                left = sequence.limit - sequence.output_tokens - 1
+                draft = sequence.lookup.draft(min(room, left, budget))
+                chunk = replace(chunk, tokens=1 + len(draft), draft=tuple(draft))
+                budget -= len(draft)
+            chunks.append(chunk)
+        return chunks
+
     def _grow(self, sequence: Sequence) -> bool:
         """Make room for the sequence's known tokens; False when it had to give way itself."""
         while (missing := self.pool.blocks_for(len(sequence.token_ids)) - len(sequence.blocks)) > 0:
@@ -137,16 +200,15 @@ class Scheduler:
                 self._preempt(victim)
         return True
 
-    def _admit(self) -> bool:
-        """Move the first waiting sequence to running, with blocks for all its known tokens."""
-        sequence = self.waiting[0]
+    def _admit(self, sequence: Sequence) -> bool:
+        """Move a waiting sequence to running, with blocks for all its known tokens; False when they are short."""
         shared = self.pool.match(sequence.reusable_names())
         fresh = self.pool.blocks_for(len(sequence.token_ids)) - len(shared)
         # One spare block for each running sequence, or the newcomer would be preempted at once.
         spare = len(self.running)
         if self.pool.available < fresh + self.pool.unclaimed(shared) + spare:
             return False
-        self.waiting.popleft()
+        self.waiting.remove(sequence)
         self.pool.take(shared)
         sequence.blocks = shared + self._allocate(fresh)
         sequence.computed = len(shared) * self.pool.block_size
@@ -154,6 +216,8 @@ class Scheduler:
             sequence.scheduled_at = time.time()
             sequence.cached_tokens = sequence.computed
         self.running.append(sequence)
+        if self.pool.keeps_prefixes:
+            self._under_way.begin(sequence, sequence.names[len(shared) :])
         return True
 
     def _allocate(self, count: int) -> list[int]:
@@ -168,6 +232,7 @@ class Scheduler:
         self.waiting.appendleft(sequence)
 
     def _release(self, sequence: Sequence) -> None:
+        self._under_way.stop(sequence, sequence.names[sequence.computed // self.pool.block_size :])
         self.pool.release(sequence.blocks)
         sequence.blocks = []
         sequence.computed = 0

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from gpt_oss_triton.engine.kv_cache import BlockHash, chain_hash, first_link
 from gpt_oss_triton.engine.protocol import EngineEvent, EngineRequest, SequenceFinished
 from gpt_oss_triton.engine.sampler import RowSampling
+from gpt_oss_triton.engine.speculation import PromptLookup
 from gpt_oss_triton.wire import FinishReason, Timings
 
 
@@ -19,7 +20,9 @@ class Sequence:
         computed: leading tokens whose keys and values are in `blocks`.
         names: names of the leading full blocks, as far as tokens are known.
         limit: output tokens at most.
-        found_tokens: leading tokens of the prompt that the prefix cache held when it came.
+        found_tokens: leading tokens of the prompt that the prefix cache held when it came, or will hold when its
+            wait for `awaited` is over.
+        awaited: name of the last block that a running sequence computes and this one waits for.
         finish_reason: set once, when the sequence is over.
     """
 
@@ -41,6 +44,8 @@ class Sequence:
         self.prompt_tokens = len(self.token_ids)
         self.computed = 0
         self.found_tokens = 0
+        self.awaited: BlockHash | None = None
+        self.lookup = PromptLookup(self.token_ids)
         self.cached_tokens = 0  # of the prompt, when it first ran
         self.blocks: list[int] = []
         self.names: list[BlockHash] = []
@@ -90,7 +95,6 @@ class Sequence:
         if self._first_token_at is None:
             self._first_token_at = time.time()
         self.token_ids.append(token)
-        self.sampling.observe(token)
         self.name_blocks()
         matched = self.request.stop_text(token) if self.request.stop_text is not None else None
         if token in self._stop_ids:
@@ -99,6 +103,8 @@ class Sequence:
             self.finish_reason, self.stop = "stop", matched
         elif self.output_tokens >= self.limit:
             self.finish_reason = "length"
+        else:
+            self.sampling.observe(token)
 
     def finished(self) -> SequenceFinished:
         """The terminal event of a sequence whose `finish_reason` is set."""

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from gpt_oss_triton.engine.model_config import ModelConfig, read_json
+from gpt_oss_triton.engine.part import Part
 from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.kernels.moe import ExpertWeights, Mxfp4Experts
 from gpt_oss_triton.kernels.mxfp4 import BLOCK, Mxfp4Matrix
@@ -32,7 +33,7 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True)
 class ModelWeights:
-    embedding: torch.Tensor  # [vocabulary, hidden]
+    embedding: torch.Tensor  # [vocabulary, hidden]; of a share its rows, as of the head
     layers: list[LayerWeights]
     norm: torch.Tensor
     head: torch.Tensor  # [vocabulary, hidden]
@@ -65,67 +66,95 @@ class Checkpoint:
         except (OSError, SafetensorError) as error:
             raise ConfigurationError(f"{self.directory / name} cannot be read: {error}") from None
 
-    def tensor(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    def tensor(self, name: str, shape: tuple[int, ...], cut: tuple[slice, ...] = ()) -> torch.Tensor:
         """
+        Args:
+            shape: of the whole tensor.
+            cut: along the first dimensions; nothing else is read from the file.
+
         Raises:
             ConfigurationError: not in the checkpoint, or of another shape.
         """
         if name not in self._files:
             raise ConfigurationError(f"{self.directory} has no tensor {name}.")
         with self._open(self._files[name]) as file:
-            found: torch.Tensor = file.get_tensor(name)
-        if tuple(found.shape) != shape:
-            raise ConfigurationError(
-                f"{self.directory}: {name} has shape {list(found.shape)}, but its config.json asks for {list(shape)}."
-            )
+            lazy = file.get_slice(name)
+            if tuple(lazy.get_shape()) != shape:
+                raise ConfigurationError(
+                    f"{self.directory}: {name} has shape {lazy.get_shape()}, but its config.json asks for {list(shape)}."
+                )
+            found: torch.Tensor = lazy[cut] if cut else file.get_tensor(name)
         return found
 
 
 class WeightLoader:
-    """Loads one model's weights onto one device in one dtype."""
+    """Loads one model's weights, or a part of them, onto one device in one dtype."""
 
     def __init__(
-        self, directory: Path, config: ModelConfig, dtype: torch.dtype, device: torch.device
+        self,
+        directory: Path,
+        config: ModelConfig,
+        dtype: torch.dtype,
+        device: torch.device,
+        part: Part | None = None,
     ) -> None:
+        """`config`: of the whole model. `part`: the whole model when None."""
         self._checkpoint = Checkpoint(directory)
         self._config = config
         self._dtype = dtype
         self._device = device
+        self._part = part or Part.whole(config)
 
     def load(self) -> ModelWeights:
+        """The part's layers and the model's ends."""
         c = self._config
+        words = self._part.of(c.vocabulary)
         return ModelWeights(
-            embedding=self._get("model.embed_tokens.weight", c.vocabulary, c.hidden),
-            layers=[self._layer(f"model.layers.{n}.") for n in range(c.layers)],
+            embedding=self._get("model.embed_tokens.weight", c.vocabulary, c.hidden, cut=(words,)),
+            layers=self.layers(),
             norm=self._get("model.norm.weight", c.hidden),
-            head=self._get("lm_head.weight", c.vocabulary, c.hidden),
+            head=self._get("lm_head.weight", c.vocabulary, c.hidden, cut=(words,)),
         )
 
-    def _get(self, name: str, *shape: int) -> torch.Tensor:
-        return self._checkpoint.tensor(name, shape).to(self._device, self._dtype)
+    def layers(self) -> list[LayerWeights]:
+        """The part's layers alone."""
+        return [self._layer(f"model.layers.{n}.") for n in range(self._part.first, self._part.last)]
+
+    def _get(self, name: str, *shape: int, cut: tuple[slice, ...] = ()) -> torch.Tensor:
+        return self._checkpoint.tensor(name, shape, cut).to(self._device, self._dtype)
 
     def _layer(self, prefix: str) -> LayerWeights:
-        c, get = self._config, self._get
+        c, part, get = self._config, self._part, self._get
         attention, mlp = prefix + "self_attn.", prefix + "mlp."
+        heads, kv = part.of(c.heads, c.head_dim), part.of(c.kv_heads, c.head_dim)
         queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
-        rows = {"q": queries, "k": keys, "v": keys}
+        rows = {"q": (queries, heads), "k": (keys, kv), "v": (keys, kv)}
         return LayerWeights(
             attention_norm=get(prefix + "input_layernorm.weight", c.hidden),
-            qkv=torch.cat([get(f"{attention}{p}_proj.weight", n, c.hidden) for p, n in rows.items()]),
-            qkv_bias=torch.cat([get(f"{attention}{p}_proj.bias", n) for p, n in rows.items()]),
-            sinks=get(attention + "sinks", c.heads).float(),
-            out=get(attention + "o_proj.weight", c.hidden, queries),
-            out_bias=get(attention + "o_proj.bias", c.hidden),
+            qkv=torch.cat(
+                [get(f"{attention}{p}_proj.weight", n, c.hidden, cut=(own,)) for p, (n, own) in rows.items()]
+            ),
+            qkv_bias=torch.cat(
+                [get(f"{attention}{p}_proj.bias", n, cut=(own,)) for p, (n, own) in rows.items()]
+            ),
+            sinks=get(attention + "sinks", c.heads, cut=(part.of(c.heads),)).float(),
+            out=get(attention + "o_proj.weight", c.hidden, queries, cut=(slice(None), heads)).contiguous(),
+            out_bias=self._once(get(attention + "o_proj.bias", c.hidden)),
             mlp_norm=get(prefix + "post_attention_layernorm.weight", c.hidden),
             router=get(mlp + "router.weight", c.experts, c.hidden),
             router_bias=get(mlp + "router.bias", c.experts),
             experts=self._experts(mlp + "experts."),
         )
 
+    def _once(self, bias: torch.Tensor) -> torch.Tensor:
+        """The shares' products are summed, so one share alone adds the bias."""
+        return bias if self._part.share == 0 else torch.zeros_like(bias)
+
     def _experts(self, prefix: str) -> ExpertWeights | Mxfp4Experts:
         c, get = self._config, self._get
-        gate_up_bias = get(prefix + "gate_up_proj_bias", c.experts, 2 * c.intermediate)
-        down_bias = get(prefix + "down_proj_bias", c.experts, c.hidden)
+        own = (self._part.of(c.experts),)
+        gate_up_bias = get(prefix + "gate_up_proj_bias", c.experts, 2 * c.intermediate, cut=own)
+        down_bias = get(prefix + "down_proj_bias", c.experts, c.hidden, cut=own)
         if c.mxfp4:
             return Mxfp4Experts(
                 gate_up=self._packed(prefix + "gate_up_proj", 2 * c.intermediate, c.hidden),
@@ -134,20 +163,26 @@ class WeightLoader:
                 down_bias=down_bias,
                 alpha=c.swiglu_alpha,
                 limit=c.swiglu_limit,
+                first=own[0].start,
             )
         # Published unquantized experts are [experts, in, out].
+        gate_up = get(prefix + "gate_up_proj", c.experts, c.hidden, 2 * c.intermediate, cut=own)
+        down = get(prefix + "down_proj", c.experts, c.intermediate, c.hidden, cut=own)
         return ExpertWeights(
-            gate_up=get(prefix + "gate_up_proj", c.experts, c.hidden, 2 * c.intermediate).mT.contiguous(),
+            gate_up=gate_up.mT.contiguous(),
             gate_up_bias=gate_up_bias,
-            down=get(prefix + "down_proj", c.experts, c.intermediate, c.hidden).mT.contiguous(),
+            down=down.mT.contiguous(),
             down_bias=down_bias,
             alpha=c.swiglu_alpha,
             limit=c.swiglu_limit,
+            first=own[0].start,
         )
 
     def _packed(self, name: str, rows: int, columns: int) -> Mxfp4Matrix:
-        """[experts, rows, columns] in MXFP4."""
-        shape = (self._config.experts, rows, columns // BLOCK)
-        blocks = self._checkpoint.tensor(name + "_blocks", (*shape, BLOCK // 2))
-        scales = self._checkpoint.tensor(name + "_scales", shape)
+        """The own ones of [experts, rows, columns] in MXFP4."""
+        experts = self._config.experts
+        own = (self._part.of(experts),)
+        shape = (experts, rows, columns // BLOCK)
+        blocks = self._checkpoint.tensor(name + "_blocks", (*shape, BLOCK // 2), own)
+        scales = self._checkpoint.tensor(name + "_scales", shape, own)
         return Mxfp4Matrix(blocks.to(self._device), scales.to(self._device))

@@ -1,7 +1,7 @@
 """The header of one message: read as text, then understood, well-formed or not.
 
 `assistant<|channel|>commentary to=functions.get_weather <|constrain|>json` has two sections, the role's and
-the channel's. The recipient may stand in either.
+the channel's. The recipient may stand in either; some models put it behind the content type.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ class Header:
         """As `<|message|>` ended it."""
         if not self._role_read and self._role.strip():
             return Address("analysis", None)
-        recipient = _recipient(_RECIPIENT.search(self._role))
+        recipient: str | None = None
+        for section in (self._role, self._channel or b"", self._content_type):
+            recipient = recipient or _recipient(_RECIPIENT.search(section))
         if self._channel is None:
             return Address("final" if recipient is None else "commentary", recipient)
         name, _ = _split_word(bytes(self._channel))
-        return Address(
-            _CHANNELS.get(name, "analysis"), recipient or _recipient(_RECIPIENT.search(self._channel))
-        )
+        return Address(_CHANNELS.get(name, "analysis"), recipient)
 
     def broken(self, otherwise: Address) -> tuple[Address, bytes]:
         """As it stands without `<|message|>`: the message it was meant for, and the text it swallowed.

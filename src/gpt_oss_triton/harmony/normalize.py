@@ -12,8 +12,10 @@ import json
 import re
 from array import array
 from collections.abc import Callable
+from typing import Any
 
-from gpt_oss_triton.wire import PromptRequest
+from gpt_oss_triton.harmony.tokens import decode
+from gpt_oss_triton.wire import Message, PromptRequest
 
 
 def prompt_hash(ids: list[int]) -> str:
@@ -25,12 +27,22 @@ def prompt_hash(ids: list[int]) -> str:
 
 
 def normalized_key(prompt: PromptRequest) -> str:
-    """Hex SHA-256 of the conversation with each volatile item replaced by a fixed word."""
-    turns = [
-        [message.role, message.name, normalize_text(message.content), normalize_text(message.reasoning or "")]
-        for message in prompt.messages
-    ]
-    return hashlib.sha256(json.dumps([prompt.reasoning_effort, turns]).encode()).hexdigest()
+    """Hex SHA-256 of the prompt with each volatile item of its texts replaced by a fixed word. Schemas count as they
+    are."""
+    turns = [_turn(message) for message in prompt.messages]
+    tools = [[tool.name, normalize_text(tool.description), tool.parameters] for tool in prompt.tools]
+    wanted = prompt.response_format
+    parts: list[Any] = [prompt.reasoning_effort, turns, tools]
+    parts.append(None if wanted is None else [wanted.name, normalize_text(wanted.description), wanted.schema])
+    text = decode(prompt.token_ids) if prompt.token_ids is not None else prompt.text
+    parts.append(None if text is None else normalize_text(text))
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _turn(message: Message) -> list[Any]:
+    texts = [message.content, message.reasoning or "", *(call.arguments for call in message.tool_calls)]
+    names = [message.role, message.name, *(call.name for call in message.tool_calls)]
+    return [names, [normalize_text(text) for text in texts]]
 
 
 def normalize_text(text: str) -> str:

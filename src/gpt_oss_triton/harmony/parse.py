@@ -36,7 +36,8 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from gpt_oss_triton.harmony.header import NOBODY_SAID, Address, Channel, Header
 from gpt_oss_triton.harmony.tokens import (
@@ -53,64 +54,78 @@ from gpt_oss_triton.harmony.tokens import (
 )
 
 _CLOSING = frozenset({END, CALL, RETURN, END_OF_TEXT})
-_Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
-class Delta(NamedTuple):
-    """New text of one message. `message` counts the turn's messages from 0, those without text included."""
+class Body(msgspec.Struct, eq=False):
+    """One message of the turn, from its header on; the same object in all deltas of it.
+
+    Attributes:
+        closed_by: the control token that ended it; None while it goes on, or when the output ended in it.
+    """
 
     channel: Channel
     recipient: str | None
+    closed_by: int | None = None
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """New text of one message. The first one of a message with a recipient is empty, so that it can be announced."""
+
+    body: Body
     text: str
-    message: int = 0
 
 
 class HarmonyParser:
     """One assistant turn.
 
     Attributes:
+        body: of the message that began last; None before the first one.
         reasoning_tokens: text tokens in the bodies of `analysis` messages so far (without the few that a
             broken header swallowed).
     """
 
     def __init__(self) -> None:
+        self.body: Body | None = None
         self.reasoning_tokens = 0
         self._deltas: list[Delta] = []
         self._header: Header | None = Header(role_read=True)  # None inside a body
-        # The body: whose it is, and bytes of it that are not in a delta yet.
-        self._address = NOBODY_SAID
-        self._message = -1
-        self._bytes = bytearray()
-        self._utf8 = _Utf8Decoder("replace")
+        self._otherwise = NOBODY_SAID  # whose text it is that a header swallows
+        self._in_analysis = False
+        self._bytes = bytearray()  # of the body, not in a delta yet
+
+    @property
+    def in_body(self) -> bool:
+        """Whether text would now be that of a message."""
+        return self._header is None
 
     def feed(self, token_ids: Iterable[int]) -> list[Delta]:
-        """The text that these tokens add; one delta for each message that got any."""
+        """The text that these tokens add, in one delta for each message that got any."""
         for token in token_ids:
             if not 0 <= token < FIRST_SPECIAL:
                 self._control(token)
             elif self._header is None:
                 self._bytes += token_bytes(token)
-                if self._address.channel == "analysis":
+                if self._in_analysis:
                     self.reasoning_tokens += 1
             elif not self._header.add(token):
-                self._begin_body(*self._header.broken(self._address))
+                self._begin_body(*self._header.broken(self._otherwise))
         if self._bytes:
             self._emit()
         return self._take()
 
     def finish(self) -> list[Delta]:
         """What was held back, when no more tokens come."""
-        self._control(END)
+        self._end_message(None)
         return self._take()
 
     def _control(self, token: int) -> None:
         if token in _CLOSING or token == START:
-            self._end_message()
-            self._address = NOBODY_SAID
+            self._end_message(token)
+            self._otherwise = NOBODY_SAID
             self._header = Header(started=token == START)
         elif token == CHANNEL:
             if self._header is None or self._header.past_role:
-                self._end_message()
+                self._end_message(token)
                 self._header = Header(role_read=True)
             self._header.begin_channel()
         elif token == MESSAGE and self._header is not None:
@@ -120,24 +135,28 @@ class HarmonyParser:
 
     def _begin_body(self, address: Address, text: bytes = b"") -> None:
         self._header = None
-        self._address = address
-        self._message += 1
+        self._otherwise = address
+        self._in_analysis = address.channel == "analysis"
+        self.body = Body(*address)
+        if address.recipient is not None:
+            self._deltas.append(Delta(self.body, ""))
         self._bytes += text
 
-    def _end_message(self) -> None:
+    def _end_message(self, token: int | None) -> None:
         if self._header is not None:
-            address, text = self._header.broken(self._address)
+            address, text = self._header.broken(self._otherwise)
             if not text.strip():
                 return
             self._begin_body(address, text)
         self._emit(final=True)
-        self._utf8.reset()
+        if self.body is not None:
+            self.body.closed_by = token
 
     def _emit(self, final: bool = False) -> None:
-        text = self._utf8.decode(self._bytes, final)
-        self._bytes.clear()
-        if text:
-            self._deltas.append(Delta(*self._address, text, self._message))
+        text, used = codecs.utf_8_decode(self._bytes, "replace", final)
+        del self._bytes[:used]
+        if text and self.body is not None:
+            self._deltas.append(Delta(self.body, text))
 
     def _take(self) -> list[Delta]:
         deltas, self._deltas = self._deltas, []

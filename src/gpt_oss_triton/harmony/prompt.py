@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from gpt_oss_triton import wire
 from gpt_oss_triton.config import NormalizerSettings
+from gpt_oss_triton.harmony.check import check
 from gpt_oss_triton.harmony.normalize import normalized_key, prompt_hash
-from gpt_oss_triton.harmony.render import check, render
+from gpt_oss_triton.harmony.render import render
 from gpt_oss_triton.harmony.rendered_cache import RenderedPrompt, RenderedPromptCache
 
 
@@ -26,7 +27,7 @@ def normalize_prompt(
         clock: Unix seconds.
 
     Raises:
-        InvalidRequest: see `render.check`.
+        InvalidRequest: see `render`.
     """
     started = clock()
     check(prompt)

@@ -1,11 +1,12 @@
 """The o200k_harmony vocabulary: control tokens by name, text to ids, ids to bytes.
 
 What a user wrote is always encoded as ordinary text: a literal `<|start|>` becomes the seven tokens of
-its characters, never the control token.
+its characters, never the control token. Only a raw prompt is read with its control tokens.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cache, lru_cache
@@ -25,6 +26,7 @@ CALL = 200_012
 STOP_IDS = frozenset({RETURN, CALL, END_OF_TEXT})  # end decoding; END does not, it closes one message
 
 _VOCABULARY = 201_088
+_MARKER = re.compile(r"(<\|[a-z0-9_]{1,32}\|>)")
 _CUT_EVERY = 256  # characters
 _HALF_WINDOW = 128
 
@@ -56,6 +58,30 @@ def encode_text(text: str) -> list[int]:
             start = cut
     ids += encode(text[start:], disallowed_special=())
     return ids
+
+
+def encode_marked(text: str) -> list[int]:
+    """Ids of text in which the vocabulary's control markers stand for their tokens.
+
+    Raises:
+        UnicodeEncodeError: a lone surrogate.
+    """
+    ids: list[int] = []
+    words = ""
+    for piece in _MARKER.split(text):
+        token = _special_ids().get(piece)
+        if token is None:
+            words += piece
+            continue
+        ids += [*encode_text(words), token]
+        words = ""
+    return ids + encode_text(words)
+
+
+@cache
+def _special_ids() -> dict[str, int]:
+    named = {decode([token]): token for token in range(FIRST_SPECIAL, _VOCABULARY)}
+    return {marker: token for marker, token in named.items() if marker in encoding().special_tokens_set}
 
 
 def _inside_long_run(text: str, position: int) -> bool:

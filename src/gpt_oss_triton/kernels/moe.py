@@ -21,12 +21,15 @@ MAX_PADDING = 4
 
 @dataclass(frozen=True, slots=True)
 class ExpertWeights:
+    """`first`: the number of the first of them in the router's count. Others are computed elsewhere."""
+
     gate_up: torch.Tensor
     gate_up_bias: torch.Tensor
     down: torch.Tensor
     down_bias: torch.Tensor
     alpha: float
     limit: float
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Mxfp4Experts:
     down_bias: torch.Tensor
     alpha: float
     limit: float
+    first: int = 0
 
     def expanded(self) -> ExpertWeights:
         """All weights in the biases' dtype."""
@@ -50,28 +54,31 @@ class Mxfp4Experts:
             down_bias=self.down_bias,
             alpha=self.alpha,
             limit=self.limit,
+            first=self.first,
         )
 
 
 def mixture(
     x: torch.Tensor, experts: torch.Tensor, shares: torch.Tensor, weights: ExpertWeights
 ) -> torch.Tensor:
-    """`x` [tokens, hidden], `experts` int64 and `shares` [tokens, k] -> [tokens, hidden].
+    """`x` [tokens, hidden], `experts` int64 and `shares` [tokens, k] -> [tokens, hidden], what these experts add.
 
     Each token's k results are added in the router's order, whichever other tokens share its batch.
     """
     tokens, k = experts.shape
-    chosen = experts.flatten()
+    chosen = experts.flatten() - weights.first
+    held = (chosen >= 0) & (chosen < len(weights.gate_up))
     order = torch.argsort(chosen, stable=True)
-    counts = torch.bincount(chosen, minlength=weights.gate_up.shape[0])
-    rows = x[order // k]
-    busiest, active = int(counts.max()), int(counts.count_nonzero())
-    if active == len(counts) and busiest * len(counts) <= MAX_PADDING * tokens * k:
-        by_expert = _padded(rows, chosen[order], counts, busiest, weights)
-    else:
-        by_expert = _looped(rows, counts, weights)
-    results = torch.empty_like(by_expert)
-    results[order] = by_expert
+    order = order[held[order]]
+    results = x.new_zeros(tokens * k, x.shape[1])
+    if len(order):
+        counts = torch.bincount(chosen[order], minlength=len(weights.gate_up))
+        rows = x[order // k]
+        busiest, active = int(counts.max()), int(counts.count_nonzero())
+        if active == len(counts) and busiest * len(counts) <= MAX_PADDING * len(order):
+            results[order] = _padded(rows, chosen[order], counts, busiest, weights)
+        else:
+            results[order] = _looped(rows, counts, weights)
     return (results.view(tokens, k, -1) * shares.unsqueeze(-1)).sum(dim=1)
 
 

@@ -1,13 +1,14 @@
 """The operations a gpt-oss layer is made of, and the choice between their versions.
 
 Each is made once from a layer's weights, which it may keep in any order it likes, and is then called every step.
-`reference.py` computes them in plain torch on any device; `cpu/` has the fast versions for a CPU.
+`reference.py` computes them in plain torch on any device; `cpu/` and `gpu/` have the fast versions.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
@@ -16,6 +17,8 @@ from gpt_oss_triton.kernels.layout import PagedLayout
 from gpt_oss_triton.kernels.moe import ExpertWeights, Mxfp4Experts
 
 log = logging.getLogger(__name__)
+
+GPU_CAPABILITY = (8, 0)  # the first with bfloat16 products
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,14 @@ class Mixture(Protocol):
         ...
 
 
+class PartialMixture(Mixture, Protocol):
+    """One that can hold some of the experts only."""
+
+    def __call__(self, residual: torch.Tensor) -> torch.Tensor:
+        """What its experts add to `residual` [tokens, hidden], which stays as it is."""
+        ...
+
+
 class Vocabulary(Protocol):
     """The last norm and the product with every token's vector. `x` [rows, hidden]."""
 
@@ -102,7 +113,9 @@ class Operations(Protocol):
 
     def embedding(self, weight: torch.Tensor) -> Embedding: ...
 
-    def linear(self, weight: torch.Tensor, bias: torch.Tensor, norm: Norm | None = None) -> Linear: ...
+    def linear(self, weight: torch.Tensor, bias: torch.Tensor, norm: Norm | None = None) -> Linear:
+        """`norm`: of the product that goes into attention; the one that comes out of it has none."""
+        ...
 
     def attention(self, shape: HeadShape, sinks: torch.Tensor, window: int | None) -> Attention: ...
 
@@ -118,10 +131,27 @@ class Operations(Protocol):
     def vocabulary(self, weight: torch.Tensor, norm: Norm) -> Vocabulary: ...
 
 
+class PartialOperations(Operations, Protocol):
+    """Can be made from shares of a layer's weights, whose results are then summed.
+
+    Attributes:
+        residual_dtype: of the residual stream.
+    """
+
+    residual_dtype: torch.dtype
+
+    def mixture(
+        self,
+        router: torch.Tensor,
+        router_bias: torch.Tensor,
+        per_token: int,
+        experts: ExpertWeights | Mxfp4Experts,
+        norm: Norm,
+    ) -> PartialMixture: ...
+
+
 def operations_for(device: torch.device, dtype: torch.dtype) -> Operations:
     """The fastest versions that this machine has for models of `dtype`."""
-    from gpt_oss_triton.kernels import reference
-
     if device.type == "cpu" and dtype == torch.bfloat16:
         from gpt_oss_triton.kernels.cpu import library
         from gpt_oss_triton.kernels.cpu.operations import CpuOperations
@@ -132,4 +162,28 @@ def operations_for(device: torch.device, dtype: torch.dtype) -> Operations:
         log.warning(
             "computing with plain torch, which is several times slower: no CPU kernels, as %s", reason
         )
-    return reference.TorchOperations(dtype)
+    return partial_operations_for(device, dtype)
+
+
+def partial_operations_for(device: torch.device, dtype: torch.dtype) -> PartialOperations:
+    """The fastest versions for shares of a model."""
+    if device.type == "cuda":
+        reason = why_no_gpu_kernels(device)
+        if reason is None:
+            from gpt_oss_triton.kernels.gpu.operations import GpuOperations
+
+            return GpuOperations(dtype)
+        log.warning("computing with plain torch, with unpacked experts: no GPU kernels, as %s", reason)
+    from gpt_oss_triton.kernels.reference import TorchOperations
+
+    return TorchOperations(dtype)
+
+
+def why_no_gpu_kernels(device: torch.device) -> str | None:
+    """Why the GPU kernels cannot be used on this CUDA device, None when they can."""
+    capability = torch.cuda.get_device_capability(device)
+    if capability < GPU_CAPABILITY:
+        return f"{device} has compute capability {capability[0]}.{capability[1]}; they need 8.0"
+    if find_spec("triton") is None:
+        return "the package triton is not installed"
+    return None

@@ -15,10 +15,10 @@ from gpt_oss_triton.kernels.operations import HeadShape, Norm
 class TorchOperations:
     def __init__(self, dtype: torch.dtype) -> None:
         # The sum over all layers may leave float16's range; what each layer adds does not.
-        self._residual_dtype = torch.float32 if dtype == torch.float16 else dtype
+        self.residual_dtype = torch.float32 if dtype == torch.float16 else dtype
 
     def embedding(self, weight: torch.Tensor) -> TorchEmbedding:
-        return TorchEmbedding(weight, self._residual_dtype)
+        return TorchEmbedding(weight, self.residual_dtype)
 
     def linear(self, weight: torch.Tensor, bias: torch.Tensor, norm: Norm | None = None) -> TorchLinear:
         return TorchLinear(weight, bias, norm)
@@ -118,12 +118,13 @@ class TorchMixture:
         self._router, self._router_bias, self._per_token, self._norm = router, router_bias, per_token, norm
         self._experts = experts.expanded() if isinstance(experts, Mxfp4Experts) else experts
 
-    def add_to(self, residual: torch.Tensor) -> torch.Tensor:
-        if not len(residual):
-            return residual
+    def __call__(self, residual: torch.Tensor) -> torch.Tensor:
         x = rms_norm(residual, self._norm.weight, self._norm.eps)
         best = F.linear(x, self._router, self._router_bias).topk(self._per_token, dim=-1)
-        return residual + mixture(x, best.indices, best.values.softmax(dim=-1), self._experts)
+        return mixture(x, best.indices, best.values.softmax(dim=-1), self._experts)
+
+    def add_to(self, residual: torch.Tensor) -> torch.Tensor:
+        return residual + self(residual) if len(residual) else residual
 
 
 class TorchVocabulary:
@@ -135,6 +136,7 @@ class TorchVocabulary:
 
     def likeliest(self, x: torch.Tensor) -> list[int | None]:
         best = self.logits(x).max(dim=-1)
-        # The largest of a row is NaN when any of it is, and infinite when the computation overflowed.
-        sound = torch.isfinite(best.values).tolist()
-        return [token if ok else None for token, ok in zip(best.indices.tolist(), sound, strict=True)]
+        # The largest of a row is NaN when any of it is, and infinite when the computation overflowed. One copy
+        # to the host, which waits for the device.
+        found = torch.where(torch.isfinite(best.values), best.indices, -1).tolist()
+        return [token if token >= 0 else None for token in found]

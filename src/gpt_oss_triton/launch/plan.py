@@ -99,7 +99,7 @@ def make_plan(
 
 def _model_of(engine: EngineSettings, embedded: bool) -> str:
     """The model that nobody named: the one whose checkpoint is set, else the demo."""
-    if not embedded or engine.checkpoint_20b:
+    if not embedded or engine.checkpoint_20b or engine.engine == "scripted":
         return "20b"
     return "120b" if engine.checkpoint_120b else "demo"
 
@@ -121,12 +121,14 @@ def _engine_for(
     say: Callable[[str], None],
     stopping: Callable[[], bool],
 ) -> EngineSettings:
-    if engine.gpu_mode not in ("auto", "single"):
+    if engine.engine == "native" and engine.gpu_mode not in ("auto", "single"):
         raise ConfigurationError(
             f"gpu_mode {engine.gpu_mode} ({_origin(engine, 'gpu_mode')}) spreads a model over several GPUs, which "
             "the native engine does not serve: use single or auto."
         )
     engine = engine.with_presets("launcher", threads=available_cores())
+    if engine.script is not None:
+        return _scripted(model, engine, engine.script, checkpoint, say)
     if model == "demo":
         if checkpoint is not None:
             raise ConfigurationError("--checkpoint needs --model 20b or --model 120b beside it.")
@@ -139,6 +141,21 @@ def _engine_for(
         path, origin = _find_checkpoint(model, engine, checkpoint)
     # Over every layer: it is either what they say, or --checkpoint, or the demo that was asked for.
     return engine.model_copy(update={field: path, "origins": {**engine.origins, field: origin}})
+
+
+def _scripted(
+    model: str, engine: EngineSettings, script: Path, checkpoint: Path | None, say: Callable[[str], None]
+) -> EngineSettings:
+    if model == "demo" or checkpoint is not None:
+        option = "--model demo" if model == "demo" else "--checkpoint"
+        raise ConfigurationError(
+            f"{option} has no effect with the scripted engine, which needs no checkpoint."
+        )
+    path = script.absolute()  # tritonserver has another working directory
+    if not path.is_file():
+        raise ConfigurationError(f"script ({_origin(engine, 'script')}): there is no file {path}.")
+    say(f"scripted engine: no model runs, answers are replayed from {path}")
+    return engine.model_copy(update={"script": path})
 
 
 def _find_checkpoint(model: str, engine: EngineSettings, checkpoint: Path | None) -> tuple[Path, str]:

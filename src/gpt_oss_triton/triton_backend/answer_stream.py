@@ -18,9 +18,10 @@ from gpt_oss_triton.engine.protocol import (
 )
 from gpt_oss_triton.errors import EngineUnavailable, ServiceError
 from gpt_oss_triton.harmony.answer import AnswerText
+from gpt_oss_triton.triton_backend.delivery_streams import Outlet
 from gpt_oss_triton.triton_backend.generation_request import GenerationRequest
 from gpt_oss_triton.triton_backend.responder import Responder
-from gpt_oss_triton.wire import Accepted, Finished, Timings
+from gpt_oss_triton.wire import Accepted, Finished, Logprobs, Timings, TokenLogprobs
 
 
 class AnswerStream:
@@ -34,16 +35,22 @@ class AnswerStream:
         request_id: str,
         request: GenerationRequest,
         responder: Responder,
+        outlet: Outlet | None = None,
         *,
         on_ready: Callable[[AnswerStream], None],
         on_end: Callable[[AnswerStream], None],
     ) -> None:
         """`on_ready` is called (any thread) when there is something to flush, `on_end` just before the
-        final response, so that the client may use the id again as soon as it has that."""
+        final response, so that the client may use the id again as soon as it has that.
+
+        Args:
+            outlet: takes the tokens in place of the request's own stream.
+        """
         self.request_id = request_id
         self.timings: Timings | None = None
         self._request = request
         self._responder = responder
+        self._outlet = outlet
         self._on_ready = on_ready
         self._on_end = on_end
         self._lock = threading.Lock()
@@ -52,11 +59,15 @@ class AnswerStream:
         # Everything below belongs to the sender's thread.
         self._text = AnswerText(request.options.stop) if request.return_text else None
         self._tokens: list[int] = []
+        self._logprobs: list[TokenLogprobs] = []  # of those tokens, where asked for
         self._output_tokens = 0
         self._ended = False
 
     def put(self, event: EngineEvent) -> None:
         """Called by the engine, in order. Neither blocks nor raises."""
+        if self._outlet is not None and isinstance(event, NewTokens):
+            self._outlet.put(event.token_ids)
+            return
         with self._lock:
             self._events.append(event)
             announce, self._waiting = not self._waiting, True
@@ -65,7 +76,7 @@ class AnswerStream:
 
     def is_cancelled(self) -> bool:
         """Whether the client has gone, as far as Triton tells."""
-        return self._responder.is_cancelled()
+        return self._responder.is_cancelled() or (self._outlet is not None and self._outlet.closed)
 
     def flush(self) -> None:
         """Write what has come since the last call. Called on the sender's thread."""
@@ -79,6 +90,7 @@ class AnswerStream:
                     self._accept(event)
                 case NewTokens():
                     self._tokens.extend(event.token_ids)
+                    self._logprobs.extend(event.logprobs or ())
                 case SequenceFinished():
                     self._finish(event)
                 case SequenceFailed():
@@ -101,6 +113,8 @@ class AnswerStream:
 
     def _finish(self, event: SequenceFinished) -> None:
         self.timings = event.timings
+        if self._request.streamed and self._logprobs:
+            self._write()  # one event a response
         self._end()
         self._write(
             Finished(
@@ -113,6 +127,7 @@ class AnswerStream:
                 blocks=event.blocks,
                 timings=event.timings,
                 prompt=None if self._request.streamed else self._request.prompt,
+                logprobs=self._logprobs,
             )
         )
 
@@ -128,11 +143,12 @@ class AnswerStream:
     def _write(self, finished: Finished | None = None) -> None:
         """The collected tokens, and with `finished` the end."""
         tokens, self._tokens = self._tokens, []
+        logprobs, self._logprobs = self._logprobs, []
         self._output_tokens += len(tokens)
         self._responder.send(
             text=self._decode(tokens, last=finished is not None),
             token_ids=tokens,
-            event=finished,
+            event=finished or (Logprobs(logprobs) if logprobs else None),
             num_input_tokens=len(self._request.prompt_token_ids),
             num_output_tokens=self._output_tokens,
             final=finished is not None,

@@ -16,12 +16,13 @@ import triton_python_backend_utils as pb_utils
 
 from gpt_oss_triton import wire
 from gpt_oss_triton.config import EngineSettings
-from gpt_oss_triton.engine.native import NativeEngine
+from gpt_oss_triton.engine.choice import make_engine
 from gpt_oss_triton.engine.protocol import Engine, EngineRequest
 from gpt_oss_triton.errors import ConfigurationError, InternalError, InvalidRequest, ServiceError
 from gpt_oss_triton.harmony.answer import AnswerText
 from gpt_oss_triton.triton_backend.answer_stream import AnswerStream
 from gpt_oss_triton.triton_backend.checkpoint_place import find_checkpoint
+from gpt_oss_triton.triton_backend.delivery_streams import DeliveryStreams
 from gpt_oss_triton.triton_backend.failure_log import log_failure
 from gpt_oss_triton.triton_backend.generation_request import read_generation_request
 from gpt_oss_triton.triton_backend.inputs import Inputs
@@ -32,7 +33,7 @@ from gpt_oss_triton.triton_backend.sender import Sender
 from gpt_oss_triton.triton_backend.ticker import Ticker
 from gpt_oss_triton.triton_backend.triton_metrics import TritonMetrics
 from gpt_oss_triton.triton_backend.watch_streams import WatchStreams
-from gpt_oss_triton.wire import Cancel, CancelResult, Control, EndLeases, Ping, Tune, Watch
+from gpt_oss_triton.wire import Cancel, CancelResult, Control, Deliver, EndLeases, Ping, Tune, Watch
 
 _GONE_POLL_S = 0.5  # how often clients that may have gone are looked for
 _JOIN_S = 5.0  # for each thread at unload
@@ -49,13 +50,14 @@ class EngineModel:
         try:
             check_tensors()
             settings = EngineSettings.load()
-            self._engine: Engine = NativeEngine.from_settings(settings, find_checkpoint(args, settings))
+            self._engine: Engine = make_engine(settings, lambda: find_checkpoint(args, settings))
         except ConfigurationError as error:
             raise pb_utils.TritonModelException(str(error)) from None
         self._live = LiveRequests()
         self._sender = Sender()
         self._ticker = Ticker()
         self._watches = WatchStreams(self._engine.load, self._ticker)
+        self._deliveries = DeliveryStreams(self._sender.ready)
         self._ticker.add(self._cancel_gone)
         labels = {"model": args["model_name"], "version": args["model_version"]}
         self._metrics = TritonMetrics(self._engine.load, labels)
@@ -83,6 +85,7 @@ class EngineModel:
         self._sender.close(_JOIN_S)
         for stream in self._live.all():
             stream.abandon()
+        self._deliveries.close()
 
     def _take(self, request: Any, responder: Responder) -> None:
         inputs = Inputs(request)
@@ -98,6 +101,8 @@ class EngineModel:
                 responder.send(event=self._engine.load(), final=True)
             case Watch(interval_s=interval_s):
                 self._watches.open(responder, interval_s)
+            case Deliver(id=stream_id):
+                self._deliveries.open(stream_id, responder)
             case Tune(max_step_tokens=max_step_tokens):
                 self._engine.tune(max_step_tokens)
                 responder.send(event=self._engine.load(), final=True)
@@ -107,8 +112,14 @@ class EngineModel:
 
     def _generate(self, inputs: Inputs, request_id: str, responder: Responder) -> None:
         generation = read_generation_request(inputs)
+        delivery = generation.options.delivery
         stream = AnswerStream(
-            request_id, generation, responder, on_ready=self._sender.ready, on_end=self._let_go
+            request_id,
+            generation,
+            responder,
+            None if delivery is None else self._deliveries.outlet(delivery),
+            on_ready=self._sender.ready,
+            on_end=self._let_go,
         )
         self._live.add(stream)
         try:
@@ -140,6 +151,10 @@ class EngineModel:
 
     def _cancel_gone(self) -> float:
         """Cancel what no client waits for any more."""
+        try:
+            self._deliveries.sweep()
+        except Exception as error:
+            log_failure("a cancellation could not be polled", error)
         for stream in self._live.all():
             try:
                 if stream.is_cancelled():

@@ -54,12 +54,18 @@ def read_generation_request(inputs: Inputs) -> GenerationRequest:
         )
     options = _read_options(inputs)
     check_options(options)
+    streamed = bool(inputs.scalar(wire.STREAM))
+    return_text = inputs.scalar(wire.RETURN_TEXT) is not False
+    if options.delivery is not None and (not streamed or return_text or options.logprobs is not None):
+        raise InvalidRequest(
+            "Batches hold the token ids of streamed answers: no text, no log-probabilities.", param="delivery"
+        )
     return GenerationRequest(
         prompt_token_ids=prompt_token_ids,
         prompt=inputs.record(wire.PROMPT_INFO, PromptInfo),
         options=options,
-        streamed=bool(inputs.scalar(wire.STREAM)),
-        return_text=inputs.scalar(wire.RETURN_TEXT) is not False,
+        streamed=streamed,
+        return_text=return_text,
     )
 
 

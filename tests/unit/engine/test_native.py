@@ -290,11 +290,11 @@ def test_a_raising_stop_text_fails_its_request_only(engine):
 
 def test_logits_that_are_no_numbers_fail_the_request_and_are_not_reused(make_engine):
     engine = make_engine()
-    forward = engine._runner._model.forward
-    engine._runner._model.forward = lambda batch, cache: forward(batch, cache) * float("nan")
+    forward = engine._runner._executor.forward
+    engine._runner._executor.forward = lambda segments: forward(segments) * float("nan")
     prompt = list(range(500, 540))
     assert isinstance(Call(engine, prompt).end().error, InternalError)
-    engine._runner._model.forward = forward
+    engine._runner._executor.forward = forward
     again = Call(engine, prompt)
     assert again.until(PromptAccepted).cached_tokens == 0
     assert again.end().finish_reason == "length"
@@ -319,15 +319,23 @@ def test_a_failed_device_ends_everything_and_refuses_more(make_engine):
     engine.close()
 
 
-def test_close_drains_then_cancels(make_engine):
+def test_close_lets_end_what_ends_in_time(make_engine):
     engine = make_engine()
-    short, long = Call(engine, [1], max_tokens=5), Call(engine, [2], max_tokens=1000)
-    long.until(NewTokens)
-    engine.close(drain_s=0.2)
-    assert short.end().finish_reason == "length"
-    assert long.end().finish_reason == "cancelled"
+    call = Call(engine, [1], max_tokens=5)
+    engine.close(drain_s=60)
+    assert call.end().finish_reason == "length"
     with pytest.raises(EngineUnavailable):
         Call(engine, [1])
+
+
+def test_close_cancels_what_does_not(make_engine):
+    engine = make_engine()
+    run = engine._runner.run
+    engine._runner.run = lambda chunks: time.sleep(0.02) or run(chunks)  # 1000 tokens take 20 s at least
+    call = Call(engine, [2], max_tokens=1000)
+    call.until(NewTokens)
+    engine.close(drain_s=0.1)
+    assert call.end().finish_reason == "cancelled"
 
 
 def test_close_ends_what_a_hanging_step_holds(make_engine, monkeypatch):

@@ -91,8 +91,8 @@ def test_numbers_that_are_none_end_the_leases_on_them(make_engine):
     engine = make_engine()
     prompt = list(range(500, 540))
     Call(engine, prompt, lease=Lease("s", 60)).end()
-    forward = engine._runner._model.forward
-    engine._runner._model.forward = lambda batch, cache: forward(batch, cache) * float("nan")
+    forward = engine._runner._executor.forward
+    engine._runner._executor.forward = lambda segments: forward(segments) * float("nan")
     Call(engine, prompt).end()
     load = engine.load()
     assert (load.leases, load.blocks_cached, load.leases_ended["failed"]) == (0, 0, 1)
@@ -188,4 +188,50 @@ def test_a_cached_prefix_is_not_counted_as_left(make_engine):
     engine.cancel(first.id)
     first.end()
     second.end()
+    engine.close()
+
+
+def test_copies_that_come_together_compute_their_prompt_once(make_engine):
+    engine = make_engine(max_sequences=8)
+    gate = threading.Event()
+    run = engine._runner.run
+    engine._runner.run = lambda chunks: gate.wait(DEADLINE_S) and run(chunks)
+    prompt = list(range(6000, 6200))
+    calls = [Call(engine, prompt, temperature=1.0, top_k=4, seed=n, max_tokens=6) for n in range(8)]
+    gate.set()
+    ends = [call.end() for call in calls]
+    assert sorted(end.cached_tokens for end in ends) == [0] + [192] * 7
+    assert engine.load().cached_tokens == 7 * 192
+    for n, call in enumerate(calls):
+        alone = Call(engine, prompt, temperature=1.0, top_k=4, seed=n, max_tokens=6, cache_salt="alone")
+        alone.end()
+        assert alone.tokens == call.tokens
+    engine.close()
+
+
+def test_when_the_computing_one_is_cancelled_or_fails_the_next_takes_over(make_engine):
+    engine = make_engine(max_sequences=8)
+    run = engine._runner.run
+    prompt = list(range(6000, 6200))
+    doomed = {}
+
+    def ending(chunks):
+        for chunk in chunks:
+            if chunk.sequence.request.request_id in doomed and chunk.sequence.computed:
+                if doomed[chunk.sequence.request.request_id] == "cancel":
+                    engine.cancel(chunk.sequence.request.request_id)
+                else:
+                    raise RuntimeError("bad kernel")
+        return run(chunks)
+
+    gate = threading.Event()
+    engine._runner.run = lambda chunks: gate.wait(DEADLINE_S) and ending(chunks)
+    calls = [Call(engine, prompt) for _ in range(4)]
+    doomed |= {calls[0].id: "cancel", calls[1].id: "fail"}
+    gate.set()
+    cancelled, failed, *rest = [call.end() for call in calls]
+    assert cancelled.finish_reason == "cancelled"
+    assert "failed" in failed.error.message
+    assert [end.finish_reason for end in rest] == ["length"] * 2
+    assert calls[2].tokens == calls[3].tokens
     engine.close()

@@ -5,7 +5,9 @@ import collections
 import pytest
 import torch
 
-from gpt_oss_triton.engine.sampler import CANDIDATES, RowSampling, sample
+from gpt_oss_triton.engine import sampler
+from gpt_oss_triton.engine.sampler import RowSampling
+from gpt_oss_triton.kernels.sampling import CANDIDATES
 from gpt_oss_triton.wire import GenerationOptions
 
 CPU = torch.device("cpu")
@@ -13,6 +15,13 @@ CPU = torch.device("cpu")
 
 def row(vocabulary, prompt=(), **options):
     return RowSampling(GenerationOptions(**options), list(prompt), vocabulary, CPU)
+
+
+def sample(logits, rows):
+    return [
+        None if outcome is None else outcome.token
+        for outcome in sampler.sample(logits, [(row, 0) for row in rows])
+    ]
 
 
 def expected(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):

@@ -82,6 +82,63 @@ def test_a_shared_prefix_is_computed_once():
     assert b.cached_tokens == 4
 
 
+def test_who_shares_what_is_being_computed_waits_for_it_and_others_do_not():
+    s = scheduler(blocks=64, max_step_tokens=8)
+    prefix = list(range(20))
+    a, b = sequence("a", [*prefix, 90]), sequence("b", [*prefix, 91])
+    s.add(a)
+    s.add(b)
+    s.add(sequence("other", [50, 51]))
+    assert shape(s.schedule()) == [("a", 8)]
+    run_step(s, s.schedule())
+    assert s.waiting[0] is b
+    run_step(s, s.schedule())
+    chunks = s.schedule()
+    assert shape(chunks) == [("a", 5), ("other", 2)]
+    run_step(s, chunks)
+    assert shape(s.schedule()) == [("a", 1), ("other", 1), ("b", 1)]
+    assert b.cached_tokens == 20
+    assert b.found_tokens == 20
+
+
+def test_copies_of_a_prompt_compute_it_once():
+    s = scheduler(blocks=64, max_sequences=8, max_step_tokens=16)
+    copies = [sequence(str(n), list(range(30)), limit=2) for n in range(8)]
+    for copy in copies:
+        s.add(copy)
+    computed = 0
+    while s.running or s.waiting:
+        chunks = s.schedule()
+        computed += sum(chunk.prompt_tokens for chunk in chunks)
+        run_step(s, chunks)
+    assert [copy.cached_tokens for copy in copies] == [0] + [28] * 7
+    assert computed == 30 + 7 * 2
+
+
+def test_nobody_waits_for_another_salt_or_without_a_prefix_cache():
+    for salts, keep in ((("x", "y"), True), (("", ""), False)):
+        pool = BlockPool(64, 2, keep_prefixes=keep)
+        s = Scheduler(pool, Leases(pool, 0.5), max_sequences=4, max_step_tokens=64)
+        for salt in salts:
+            s.add(sequence(f"of {salt}", list(range(20)), salt=salt))
+        assert len(s.schedule()) == 2
+
+
+def test_who_waited_goes_on_alone_when_the_other_is_gone():
+    s = scheduler(blocks=64)
+    a, b, c = (sequence(name, list(range(20))) for name in "abc")
+    for one in (a, b, c):
+        s.add(one)
+    run_step(s, s.schedule())
+    assert s.running == [a]
+    s.remove(a)
+    run_step(s, s.schedule())
+    assert s.running == [b], "it found what the other had computed, and computes the rest"
+    assert b.cached_tokens == 8
+    run_all(s)
+    assert c.cached_tokens == 18
+
+
 def test_a_fully_cached_prompt_still_computes_its_last_token():
     s = scheduler()
     s.add(sequence("a", [1, 2, 3, 4], limit=1))
@@ -215,18 +272,69 @@ def test_removal_frees_blocks_in_the_queue_and_in_the_batch():
     assert s.pool.used == 0
 
 
-@settings(max_examples=60)
+class Cache:
+    """What the model would have written, and what it would say: both functions of all tokens up to a position."""
+
+    def __init__(self, block_size):
+        self.block_size = block_size
+        self.written = {}  # slot -> the tokens up to its own
+
+    def slot(self, sequence, position):
+        return sequence.blocks[position // self.block_size] * self.block_size + position % self.block_size
+
+    def run(self, chunk):
+        sequence, tokens = chunk.sequence, [*chunk.sequence.token_ids, *chunk.draft]
+        for position in range(sequence.computed, sequence.computed + chunk.tokens):
+            self.written[self.slot(sequence, position)] = tuple(tokens[: position + 1])
+        for position in range(sequence.computed + chunk.tokens):
+            assert self.written[self.slot(sequence, position)] == tuple(tokens[: position + 1]), (
+                "it reads what is not there"
+            )
+
+    @staticmethod
+    def next_token(tokens):
+        return random.Random(str(tokens)).randrange(2)
+
+
+def sample(chunk):
+    """What a step takes of a chunk's draft, and the token after it."""
+    sequence = chunk.sequence
+    for guess in (*chunk.draft, None):
+        token = Cache.next_token(sequence.token_ids)
+        sequence.append(token)
+        if token != guess or sequence.finish_reason:
+            break
+
+
+def answer_alone(one):
+    tokens = list(one.request.prompt_token_ids)
+    for _ in range(one.limit):
+        tokens.append(Cache.next_token(tokens))
+    return tokens
+
+
+def cancel_one(s, rng, live):
+    victim = rng.choice(live)
+    if victim.finish_reason is None and (victim in s.running or victim in s.waiting):
+        victim.finish_reason = "cancelled"
+        s.remove(victim)
+
+
+@settings(max_examples=100)
 @given(st.integers(0, 2**32))
-def test_random_traffic_finishes_within_budget(seed):
+def test_random_traffic_finishes_within_budget_and_as_it_would_alone(seed):
     rng = random.Random(seed)
     size = rng.choice([1, 2, 4])
     blocks, budget, most = rng.randrange(6, 20), rng.randrange(1, 12), rng.randrange(1, 6)
-    s = scheduler(blocks, size, watermark=rng.random(), max_sequences=most, max_step_tokens=budget)
-    capacity = blocks * size
+    s = scheduler(
+        blocks, size, watermark=rng.random(), max_sequences=most, max_step_tokens=budget, speculates=rng.random() < 0.5,
+    )  # fmt: skip
+    capacity, cache = blocks * size, Cache(size)
+    trunk = [rng.randrange(2) for _ in range(capacity)]  # whose beginnings most prompts share
     pending = []
     for n in range(rng.randrange(1, 14)):
-        length = rng.randrange(1, capacity)
-        prompt = [rng.randrange(2) for _ in range(length)]
+        length, common = rng.randrange(1, capacity), rng.randrange(capacity)
+        prompt = [*trunk[:common], *(rng.randrange(2) for _ in range(capacity))][:length]
         limit, session = rng.randrange(1, capacity - length + 1), rng.choice([None, "a", "b", "c"])
         pending.append(sequence(str(n), prompt, limit=limit, block_size=size, session=session))
     everyone = list(pending)
@@ -237,16 +345,26 @@ def test_random_traffic_finishes_within_budget(seed):
             break
         chunks = s.schedule()
         assert bool(chunks) == bool(s.running), "work is left but nothing is scheduled"
+        assert s.running or not s.waiting, "they wait for nobody"
         assert sum(chunk.tokens for chunk in chunks) <= max(budget, most)
         assert len(s.running) <= most
         assert [c.tokens > 1 for c in chunks] == sorted(c.tokens > 1 for c in chunks)
         for chunk in chunks:
-            held = len(chunk.sequence.blocks) * size
-            assert held >= chunk.sequence.computed + chunk.tokens
-        run_step(s, chunks, token=rng.randrange(2))
-        if s.running and rng.random() < 0.02:
-            victim = rng.choice(s.running)
-            victim.finish_reason = "cancelled"
-            s.remove(victim)
+            cache.run(chunk)
+        if rng.random() < 0.03:  # in the middle of a step
+            cancel_one(s, rng, everyone)
+        live = [chunk for chunk in chunks if chunk.sequence.finish_reason is None]
+        for chunk in live:
+            if chunk.samples:
+                sample(chunk)
+        s.commit(live)
+        for chunk in live:
+            assert chunk.sequence.uncomputed > 0
+            if chunk.sequence.finish_reason:
+                s.remove(chunk.sequence)
+        s.pool.check()
+        if rng.random() < 0.03:
+            cancel_one(s, rng, everyone)
     assert all(one.finish_reason for one in everyone)
+    assert all(one.token_ids == answer_alone(one) for one in everyone if one.finish_reason == "length")
     assert s.pool.used == 0

@@ -41,7 +41,8 @@ class Request:
 
     id: str
     prompt: wire.PromptRequest
-    options: wire.GenerationOptions
+    options: wire.GenerationOptions  # without the delivery
+    delivery: wire.Delivery | None
     outputs: list[str]
     ended: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
@@ -67,6 +68,7 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]
     controls: what was asked of the model control, in order.
     tuned: what was asked of the engine itself, in order.
     ends: how often a test's supervisor was given work.
+    deliveries: what goes to each delivery stream; None ends it.
     watches: how many watch streams were opened. Set `mute_watch` to silence the open one.
     """
 
@@ -83,6 +85,7 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]
         self.watches = 0
         self.ends = 0
         self.mute_watch = asyncio.Event()
+        self.deliveries: dict[str, asyncio.Queue[tuple[list[int], wire.Event] | None]] = {}
 
     async def __aenter__(self) -> Self:
         self._server = grpc.aio.server()
@@ -109,37 +112,55 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]
             if wire.CONTROL.name in tensors:
                 assert message.model_name == ENGINE
                 control = wire.decode(tensors[wire.CONTROL.name][4:], wire.Control)  # type: ignore[arg-type]
-                async for event in self._control(control):
-                    yield _response([], event)
+                answers = (
+                    self._deliver(control) if isinstance(control, wire.Deliver) else self._control(control)
+                )
+                async for token_ids, event in answers:
+                    yield _response(token_ids, event)
                 continue
             assert message.model_name == ENSEMBLE
+            options = wire.decode(tensors[wire.OPTIONS.name][4:], wire.GenerationOptions)
             request = Request(
                 message.id,
                 wire.decode(tensors[wire.PROMPT.name][4:], wire.PromptRequest),
-                wire.decode(tensors[wire.OPTIONS.name][4:], wire.GenerationOptions),
+                msgspec.structs.replace(options, delivery=None),
+                options.delivery,
                 [output.name for output in message.outputs],
             )
             self.requests.append(request)
             try:
                 async for token_ids, event in self.script(request):
                     await self._hang_if_not_alive()
+                    if token_ids and request.delivery is not None:
+                        batch = wire.Batch([request.delivery.ticket], [len(token_ids)])
+                        self.deliveries[request.delivery.stream].put_nowait((token_ids, batch))
+                        token_ids = []
+                        if event is None:
+                            continue
                     yield _response(token_ids, event)
             except ServiceError as error:
                 yield service_pb2.ModelStreamInferResponse(error_message=f"in ensemble, {to_wire(error)}")
             finally:
                 request.ended.set()
 
-    async def _control(self, control: wire.Control) -> AsyncIterator[wire.Event]:
+    async def _deliver(self, control: wire.Deliver) -> AsyncIterator[tuple[list[int], wire.Event]]:
+        batches = self.deliveries[control.id] = asyncio.Queue()
+        yield [], wire.Batch([], [])
+        while (batch := await batches.get()) is not None:
+            await self._hang_if_not_alive()
+            yield batch
+
+    async def _control(self, control: wire.Control) -> AsyncIterator[tuple[list[int], wire.Event]]:
         match control:
             case wire.Ping():
-                yield self.load
+                yield [], self.load
             case wire.Tune() | wire.EndLeases():
                 self.tuned.append(control)
-                yield self.load
+                yield [], self.load
             case wire.Cancel(request_id):
                 live = any(r.id == request_id and not r.ended.is_set() for r in self.requests)
                 self.cancelled.append(request_id)
-                yield wire.CancelResult(live)
+                yield [], wire.CancelResult(live)
             case wire.Watch(interval_s):
                 sequence = 0
                 self.watches += 1
@@ -148,7 +169,7 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]
                     if self.mute_watch.is_set():
                         self.mute_watch.clear()
                         await asyncio.Event().wait()
-                    yield msgspec.structs.replace(self.load, sequence=sequence)
+                    yield [], msgspec.structs.replace(self.load, sequence=sequence)
                     sequence += 1
                     await asyncio.sleep(interval_s)
 

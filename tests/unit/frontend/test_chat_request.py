@@ -5,11 +5,41 @@ from typing import Any
 
 import pytest
 
-from frontend.chat_request import EFFORTS, PART_SEPARATOR, read_chat
+from frontend.chat_messages import PART_SEPARATOR
+from frontend.chat_request import EFFORTS, read_chat
 from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
-from gpt_oss_triton.wire import GenerationOptions, Message
+from gpt_oss_triton.wire import GenerationOptions, Message, ResponseFormat, Tool, ToolCall
 
 USER = {"role": "user", "content": "hi"}
+
+
+DEEP: dict[str, Any] = {"type": "object"}
+for _ in range(80):
+    DEEP = {"type": "object", "properties": {"a": DEEP}}
+CALLER: dict[str, Any] = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a" : 1}'}}],
+}
+SCHEMA = {
+    "type": "object",
+    "properties": {"b": {"type": "integer"}, "a": {"type": "string"}},
+    "required": ["b"],
+    "additionalProperties": False,
+}
+
+
+def function(name: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, **fields}}
+
+
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
+def json_schema(schema: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "thing", "schema": schema, **fields}}
 
 
 def chat(**fields: Any) -> bytes:
@@ -66,6 +96,79 @@ def test_roles_parts_and_names() -> None:
     ]
 
 
+def test_calls_and_their_results() -> None:
+    result = {"role": "tool", "content": [{"type": "text", "text": "sunny"}], "tool_call_id": "1"}
+    other = {"id": "2", "type": "function", "function": {"name": "g", "arguments": "{}"}}
+    again = {**CALLER, "content": "Again.", "tool_calls": [other, {**CALLER["tool_calls"][0], "id": "3"}]}
+    messages = [USER, CALLER, result, again, {**result, "tool_call_id": "3"}, {**result, "tool_call_id": "2"}]
+    assert read_chat(chat(messages=messages)).prompt.messages == [
+        Message("user", "hi"),
+        Message("assistant", tool_calls=[ToolCall("f", '{"a" : 1}')]),
+        Message("tool", "sunny", name="f"),
+        Message("assistant", "Again.", tool_calls=[ToolCall("g", "{}"), ToolCall("f", '{"a" : 1}')]),
+        Message("tool", "sunny", name="f"),
+        Message("tool", "sunny", name="g"),
+    ]
+
+
+def test_tools_go_into_the_prompt_whatever_may_be_called() -> None:
+    tools = [function("f", description="d", parameters=SCHEMA), function("g")]
+    rendered = [Tool("f", "d", SCHEMA), Tool("g")]
+    for choice, names in (
+        (None, {"f", "g"}),
+        ("auto", {"f", "g"}),
+        ("required", {"f", "g"}),
+        ("none", set()),
+        ({"type": "function", "function": {"name": "g"}}, {"g"}),
+        (allowed("auto", "f"), {"f"}),
+    ):
+        result = read_chat(chat(tools=tools, tool_choice=choice))
+        assert (result.prompt.tools, result.functions) == (rendered, names)
+
+
+@pytest.mark.parametrize(
+    ("fields", "grammar_field"),
+    [
+        ({}, None),
+        ({"tools": [function("f", parameters=SCHEMA)]}, None),
+        ({"tools": [function("f")], "tool_choice": "auto"}, None),
+        ({"tools": [], "parallel_tool_calls": False}, None),
+        ({"tool_choice": "none"}, None),
+        ({"response_format": {"type": "text"}}, None),
+        ({"tools": [function("f")], "tool_choice": "none"}, "tools"),
+        ({"tools": [function("f")], "tool_choice": "required"}, "tools"),
+        ({"tools": [function("f")], "parallel_tool_calls": False}, "tools"),
+        ({"tools": [function("f", parameters=SCHEMA, strict=True)]}, "tools"),
+        ({"tools": [function("f"), function("g")], "tool_choice": allowed("auto", "g")}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": json_schema(SCHEMA), "tools": [function("f")]}, "response_format"),
+    ],
+)
+def test_who_gets_a_grammar(fields: dict[str, Any], grammar_field: str | None) -> None:
+    result = read_chat(chat(**fields))
+    assert result.grammar_field == grammar_field
+    assert (result.options.grammar is None) is (grammar_field is None)
+
+
+def test_what_is_not_strict_need_not_be_enforceable() -> None:
+    loose = [function("f", parameters={"type": "object", "uniqueItems": True})]
+    for choice in ("auto", "required"):
+        assert read_chat(chat(tools=loose, tool_choice=choice)).functions == {"f"}
+
+
+def test_response_formats() -> None:
+    result = read_chat(chat(response_format=json_schema(SCHEMA, description="A thing", strict=True)))
+    assert result.prompt.response_format == ResponseFormat("thing", SCHEMA, "A thing")
+    assert list(result.prompt.response_format.schema["properties"]) == ["b", "a"], "in the caller's order"
+    assert read_chat(chat(response_format={"type": "json_object"})).prompt.response_format is None
+
+
+def test_logprobs_are_asked_of_the_engine() -> None:
+    assert read_chat(chat(logprobs=False)).options.logprobs is None
+    assert read_chat(chat(logprobs=True)).options.logprobs == 0
+    assert read_chat(chat(logprobs=True, top_logprobs=5)).options.logprobs == 5
+
+
 def test_usage_in_the_stream() -> None:
     assert read_chat(chat(stream=True, stream_options={"include_usage": True})).include_usage
 
@@ -113,6 +216,40 @@ def test_usage_in_the_stream() -> None:
         ({"logit_bias": {"5": 101}}, "logit_bias"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": True, "stream_options": {"colour": 1}}, "stream_options.colour"),
+        ({"n": 0}, "n"),
+        ({"n": 9}, "n"),
+        ({"n": True}, "n"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"tools": {}}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tools": [function("a b")]}, "tools[0].function.name"),
+        ({"tools": [function("x" * 65)]}, "tools[0].function.name"),
+        ({"tools": [function("f"), function("f")]}, "tools[1].function.name"),
+        ({"tools": [function("f")] * 129}, "tools"),
+        ({"tools": [{**function("f"), "strict": True}]}, "tools[0].strict"),
+        ({"tools": [function("f", parameters={"type": "array"})]}, "tools[0].function.parameters"),
+        ({"tools": [function("f", parameters=DEEP)]}, "tools[0].function.parameters"),
+        ({"tools": [function("f", parameters={"uniqueItems": True}, strict=True)]}, "tools[0].function.parameters"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": "sometimes"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "g"}}, "tools": [function("f")]}, "tool_choice.function.name"),
+        ({"tool_choice": allowed("auto", "f", "g"), "tools": [function("f")]}, "tool_choice.allowed_tools.tools[1].function.name"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": json_schema({"not": {}})}, "response_format.json_schema.schema"),
+        ({"response_format": json_schema({"type": "robot"})}, "response_format.json_schema.schema"),
+        ({"response_format": json_schema({"title": "x" * 70_000})}, "response_format.json_schema.schema"),
+        ({"response_format": json_schema(DEEP)}, "response_format.json_schema.schema"),
+        ({"response_format": json_schema({"enum": [0] * 6000})}, "response_format.json_schema.schema"),
+        ({"response_format": {"type": "json_object"}, "ignore_eos": True}, "ignore_eos"),
+        ({"messages": [USER, {"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[1].tool_call_id"),
+        ({"messages": [USER, {"role": "tool", "content": "x"}]}, "messages[1].tool_call_id"),
+        ({"messages": [CALLER, {"role": "tool", "content": None, "tool_call_id": "1"}]}, "messages[1].content"),
+        ({"messages": [{**CALLER, "tool_calls": CALLER["tool_calls"] * 2}]}, "messages[0].tool_calls[1].id"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]}, "messages[0].tool_calls[0].type"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": []}]}, "messages[0].tool_calls"),
     ],
 )  # fmt: skip
 def test_bad_input_names_the_field(fields: dict[str, Any], param: str) -> None:
@@ -124,15 +261,15 @@ def test_bad_input_names_the_field(fields: dict[str, Any], param: str) -> None:
 @pytest.mark.parametrize(
     ("message", "param"),
     [
-        ({"role": "tool", "content": "x", "tool_call_id": "1"}, "messages[0].role"),
         ({"role": "function", "content": "x", "name": "f"}, "messages[0].role"),
-        ({"role": "assistant", "tool_calls": [{"id": "1"}]}, "messages[0].tool_calls"),
+        ({"role": "assistant", "tool_calls": [{"id": "1", "type": "custom", "custom": {}}]}, "messages[0].tool_calls[0].type"),
+        ({"role": "assistant", "function_call": {"name": "f", "arguments": ""}}, "messages[0].function_call"),
         ({"role": "user", "content": [{"type": "text", "text": ""}, {"type": "image_url", "image_url": {"url": "x"}}]}, "messages[0].content[1].type"),
         ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "messages[0].content[0].type"),
         ({"role": "user", "content": [{"type": "file", "file": {}}]}, "messages[0].content[0].type"),
     ],
 )  # fmt: skip
-def test_what_is_not_served_yet_is_unsupported(message: dict[str, Any], param: str) -> None:
+def test_what_is_not_served_is_unsupported(message: dict[str, Any], param: str) -> None:
     with pytest.raises(UnsupportedParameter) as caught:
         read_chat(chat(messages=[message]))
     assert caught.value.param == param

@@ -218,5 +218,5 @@ async def test_models(http: httpx.AsyncClient) -> None:
 async def test_openapi_describes_every_field(http: httpx.AsyncClient) -> None:
     document = (await http.get("/openapi.json")).json()
     properties = document["components"]["schemas"]["ChatRequest"]["properties"]
-    assert properties["tools"]["description"].startswith("refused: ")
+    assert properties["audio"]["description"].startswith("refused: ")
     assert properties["temperature"]["description"].startswith("honoured: ")

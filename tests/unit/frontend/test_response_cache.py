@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frontend.fold import fold, gather
+from frontend.fold import AnswerFold, Completion
 from frontend.response_cache import ResponseCache
 from frontend.triton import Answer
 from gpt_oss_triton.errors import EngineUnavailable
@@ -73,7 +73,15 @@ def record(cache: ResponseCache, name: bytes, answers: list[Answer] = ANSWERS) -
 
 
 def reply(answers: AsyncIterator[Answer]) -> tuple[Any, Any]:
-    return asyncio.run(gather(fold(answers, AnswerText([]), include_reasoning=True)))
+    async def run() -> Completion:
+        fold, completion = AnswerFold(AnswerText([])), Completion()
+        async for answer in answers:
+            for part in fold.feed(answer):
+                completion.add(part)
+        return completion
+
+    completion = asyncio.run(run())
+    return completion, completion.ending
 
 
 def test_the_same_answer_comes_back(cache: ResponseCache) -> None:
@@ -131,6 +139,10 @@ def test_a_lease_changes_nothing(cache: ResponseCache) -> None:
 @pytest.mark.parametrize("options", [GenerationOptions(), GenerationOptions(temperature=0.1, seed=7)])
 def test_sampled_answers_are_not_kept(cache: ResponseCache, options: GenerationOptions) -> None:
     assert key(cache, options=options) is None
+
+
+def test_answers_with_log_probabilities_are_not_kept(cache: ResponseCache) -> None:
+    assert key(cache, options=msgspec.structs.replace(GREEDY, logprobs=0)) is None
 
 
 def test_it_is_off_unless_it_is_configured() -> None:

@@ -33,9 +33,9 @@ class RecordingTriton(FakeTriton):
         async for response in super().ModelStreamInfer(requests, context):
             yield response
 
-    async def _control(self, control: wire.Control) -> AsyncIterator[wire.Event]:
+    async def _control(self, control: wire.Control) -> AsyncIterator[tuple[list[int], wire.Event]]:
         self.asked.append(control)
-        yield LOAD
+        yield [], LOAD
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ def answer(turn: list[int], stop: list[str], places: list[int] | None = None) ->
     text = AnswerText(stop)
     deltas = [delta for chunk in cut(turn, places or []) for delta in text.feed(chunk)] + text.finish()
     assert all(delta.text for delta in deltas)
+    assert not text.called, "nothing was declared"
     reasoning = "".join(delta.text for delta in deltas if delta.kind == "reasoning")
     return reasoning, "".join(delta.text for delta in deltas if delta.kind == "content"), text.stopped
 
@@ -25,6 +26,15 @@ def expected(text: str, stop: list[str]) -> tuple[str, str | None]:
             longest = max(matches, key=len)
             return text[: end - len(longest)], longest
     return text, None
+
+
+@given(cuts)
+def test_nothing_after_a_match_counts(places: list[int]) -> None:
+    tail = "<|end|><|start|>assistant<|channel|>analysis<|message|>more thoughts"
+    text = AnswerText(["b"])
+    for chunk in cut(ids(FINAL + "abc" + tail), places):
+        text.feed(chunk)
+    assert (text.stopped, text.reasoning_tokens) == ("b", 0)
 
 
 def test_what_is_content_and_what_is_reasoning() -> None:
@@ -70,11 +80,10 @@ def test_stop_strings_match_inside_one_message() -> None:
 def test_what_was_held_comes_before_later_reasoning() -> None:
     text = AnswerText(["ab"])
     turn = ids(FINAL + "x a<|end|><|start|>assistant<|channel|>analysis<|message|>Hm")
-    assert text.feed(turn) == [
-        AnswerDelta("content", "x "),
-        AnswerDelta("content", "a"),
-        AnswerDelta("reasoning", "Hm"),
-    ]
+    *content, reasoning = text.feed(turn)
+    assert "".join(delta.text for delta in content) == "x a"
+    assert {delta.kind for delta in content} == {"content"}
+    assert reasoning == AnswerDelta("reasoning", "Hm")
 
 
 few_letters = st.text("abc", max_size=40)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gpt_oss_triton.harmony.normalize import normalize_text, normalized_key, prompt_hash
 from gpt_oss_triton.harmony.render import render
-from gpt_oss_triton.wire import Message, PromptRequest
+from gpt_oss_triton.wire import Message, PromptRequest, ResponseFormat, Tool, ToolCall
 
 CASES = {
     "at 2025-06-28T10:11:12.123456Z ok": "at <time> ok",
@@ -120,7 +120,30 @@ CHANGES: list[Callable[[PromptRequest], PromptRequest]] = [
     lambda p: PromptRequest([*p.messages, Message("assistant", "")]),
     lambda p: PromptRequest([p.messages[0], Message("user", p.messages[1].content, name="bob")]),
     lambda p: PromptRequest([Message("developer", p.messages[0].content), p.messages[1]]),
+    lambda p: PromptRequest(p.messages, tools=[Tool("f")]),
+    lambda p: PromptRequest(p.messages, tools=[Tool("f", parameters={"type": "object"})]),
+    lambda p: PromptRequest(p.messages, response_format=ResponseFormat("f", {})),
+    lambda p: PromptRequest([*p.messages, Message("tool", "", name="f")]),
+    lambda p: PromptRequest([*p.messages, Message("assistant", tool_calls=[ToolCall("f", "")])]),
+    lambda p: PromptRequest([*p.messages, Message("assistant", tool_calls=[ToolCall("f", "x")])]),
+    lambda p: PromptRequest(text=p.messages[0].content),
+    lambda p: PromptRequest(token_ids=[1]),
 ]
+
+
+def test_the_changes_differ_from_each_other() -> None:
+    assert len({normalized_key(change(conversation("x"))) for change in CHANGES}) == len(CHANGES)
+
+
+def test_volatile_items_of_calls_and_tools_do_not_count() -> None:
+    def called(item: str) -> PromptRequest:
+        call = Message("assistant", tool_calls=[ToolCall("f", item)])
+        return PromptRequest([call, Message("tool", item, name="f")], tools=[Tool("f", item)])
+
+    assert normalized_key(called("at 10:11:12")) == normalized_key(called("at 11:12:13"))
+    assert normalized_key(PromptRequest(text="at 10:11:12")) == normalized_key(
+        PromptRequest(text="at 11:12:13")
+    )
 
 
 @pytest.mark.parametrize("change", CHANGES)

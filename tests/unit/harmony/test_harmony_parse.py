@@ -3,8 +3,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_harmony import Role
 
-from gpt_oss_triton.harmony.parse import Delta, HarmonyParser
-from gpt_oss_triton.harmony.tokens import CHANNEL, END, FIRST_SPECIAL, encode_text, encoding, token_bytes
+from gpt_oss_triton.harmony.parse import HarmonyParser
+from gpt_oss_triton.harmony.tokens import (
+    CALL,
+    CHANNEL,
+    END,
+    FIRST_SPECIAL,
+    encode_text,
+    encoding,
+    token_bytes,
+)
 from tests.unit.harmony.library_renderer import assistant_turn
 from tests.unit.harmony.turns import any_turn, byte_ids, cut, cuts, fold, ids
 
@@ -12,7 +20,11 @@ LONG = " word" * 70
 
 
 def messages(marked: str) -> list[tuple[str, str | None, str]]:
-    return [(d.channel, d.recipient, d.text) for d in fold([ids(marked)])[0]]
+    return [tuple(whole) for whole in fold([ids(marked)])[0]]
+
+
+def fed(parser: HarmonyParser, tokens: list[int]) -> list[tuple[str, str | None, str]]:
+    return [(delta.body.channel, delta.body.recipient, delta.text) for delta in parser.feed(tokens)]
 
 
 WELL_FORMED = {
@@ -72,6 +84,28 @@ MALFORMED = {
         ("final", None, "a"),
         ("final", None, "b"),
     ],
+    "<|channel|>commentary <|constrain|>json to=functions.f<|message|>{}<|call|>": [
+        ("commentary", "functions.f", "{}")
+    ],
+    "<|channel|>commentary to=functions.f<|constrain|>json<|message|>{}<|call|>": [
+        ("commentary", "functions.f", "{}")
+    ],
+    "<|channel|>commentary to=functions.f json<|message|>{}<|call|>": [("commentary", "functions.f", "{}")],
+    "<|channel|>commentary to=functions.f code<|message|>{}<|call|>": [("commentary", "functions.f", "{}")],
+    "<|channel|>analysis to=functions.f<|message|>{}<|call|>": [("analysis", "functions.f", "{}")],
+    "<|channel|>final to=functions.f<|message|>{}<|call|>": [("final", "functions.f", "{}")],
+    "<|channel|>thought to=functions.f<|message|>{}<|call|>": [("analysis", "functions.f", "{}")],
+    " to=functions.f<|channel|>commentary to=functions.g<|message|>{}<|call|>": [
+        ("commentary", "functions.f", "{}")
+    ],
+    "<|channel|>commentary to=functions.f<|channel|>commentary <|constrain|>json<|message|>{}<|call|>": [
+        ("commentary", None, "{}")
+    ],
+    "<|start|>assistant<|channel|>final<|message|>Hi.<|return|>": [("final", None, "Hi.")],
+    "<|start|>assistant<|start|>assistant<|channel|>final<|message|>Hi.": [("final", None, "Hi.")],
+    "<|channel|>ANALYSIS<|message|>Hm.": [("analysis", None, "Hm.")],
+    "<|channel|>analysis\n<|message|>Hm.": [("analysis", None, "Hm.")],
+    "<|channel|>commentary to=all<|message|>Hi.": [("commentary", None, "Hi.")],
     # headers that never end
     "<|channel|>final": [],
     "<|start|>assistant": [],
@@ -128,17 +162,40 @@ def test_turns(marked: str, expected: list[tuple[str, str | None, str]]) -> None
 
 def test_text_without_a_header_streams_from_its_first_token() -> None:
     parser = HarmonyParser()
-    assert [parser.feed([token]) for token in encode_text("Hello, you")] == [
-        [Delta("final", None, text)] for text in ("Hello", ",", " you")
+    assert [fed(parser, [token]) for token in encode_text("Hello, you")] == [
+        [("final", None, text)] for text in ("Hello", ",", " you")
     ]
 
 
 def test_one_delta_for_each_message_of_a_call() -> None:
     parser = HarmonyParser()
     both = ids("<|channel|>analysis<|message|>a b c<|end|><|start|>assistant<|channel|>final<|message|>d e f")
-    assert parser.feed(both) == [Delta("analysis", None, "a b c", 0), Delta("final", None, "d e f", 1)]
+    assert fed(parser, both) == [("analysis", None, "a b c"), ("final", None, "d e f")]
     assert parser.feed([]) == []
     assert parser.finish() == []
+
+
+def test_a_message_with_a_recipient_is_announced_before_its_text() -> None:
+    parser = HarmonyParser()
+    assert fed(parser, ids("<|channel|>commentary to=functions.f")) == []
+    assert fed(parser, ids("<|constrain|>json<|message|>")) == [("commentary", "functions.f", "")]
+    assert fed(parser, ids("{}")) == [("commentary", "functions.f", "{}")]
+
+
+def test_how_a_message_ended() -> None:
+    parser = HarmonyParser()
+    parser.feed(ids("<|channel|>commentary to=functions.f<|message|>{}"))
+    body = parser.body
+    assert body is not None
+    assert body.closed_by is None
+    parser.feed([CALL])
+    parser.finish()
+    assert (parser.body, body.closed_by) == (body, CALL)
+    parser = HarmonyParser()
+    parser.feed(ids("<|channel|>final<|message|>cut"))
+    parser.finish()
+    assert parser.body is not None
+    assert parser.body.closed_by is None, "the output ended in it"
 
 
 def test_characters_split_over_tokens() -> None:
@@ -147,12 +204,12 @@ def test_characters_split_over_tokens() -> None:
     first, *_, last = byte_ids("😀")
     assert parser.feed([first]) == []
     assert parser.feed(byte_ids("😀")[1:3]) == []
-    assert parser.feed([last]) == [Delta("final", None, "😀")]
+    assert fed(parser, [last]) == [("final", None, "😀")]
     assert parser.feed([first]) == []
-    assert parser.feed([END]) == [Delta("final", None, "\ufffd")]
+    assert fed(parser, [END]) == [("final", None, "\ufffd")]
     parser.feed(ids("<|start|>assistant<|channel|>final<|message|>"))
-    assert parser.feed([last, first]) == [Delta("final", None, "\ufffd", 1)]
-    assert parser.finish() == [Delta("final", None, "\ufffd", 1)]
+    assert fed(parser, [last, first]) == [("final", None, "\ufffd")]
+    assert [delta.text for delta in parser.finish()] == ["\ufffd"]
 
 
 def test_reasoning_tokens_are_those_of_analysis_bodies() -> None:
@@ -189,7 +246,7 @@ def test_no_text_but_what_the_text_tokens_say(turn: list[int]) -> None:
 def test_final_text_is_never_lost(turn: list[int]) -> None:
     head = ids("<|channel|>final<|message|>The answer.<|end|><|start|>assistant<|channel|>final<|message|>")
     tail = ids("<|end|><|start|>assistant<|channel|>final<|message|>Last words.<|return|>")
-    whole = [(d.channel, d.recipient, d.text) for d in fold([[*head, *turn, *tail]])[0]]
+    whole = [tuple(message) for message in fold([[*head, *turn, *tail]])[0]]
     assert whole[0] == ("final", None, "The answer.")
     assert whole[-1] == ("final", None, "Last words.")
 
@@ -219,5 +276,5 @@ def test_equals_the_library_on_valid_turns(
     rendered = rendered[2:]  # `<|start|>assistant` is the prompt's
     parsed = encoding().parse_messages_from_completion_tokens(rendered, Role.ASSISTANT)
     theirs = [(m.channel, m.recipient, m.content[0].text) for m in parsed if m.content[0].text]
-    ours = [(d.channel, d.recipient, d.text) for d in fold(cut(rendered, places))[0]]
+    ours = [tuple(message) for message in fold(cut(rendered, places))[0]]
     assert ours == theirs

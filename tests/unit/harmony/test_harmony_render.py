@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
 from gpt_oss_triton.harmony.render import render, render_plain
-from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL, START, decode, encode_text
-from gpt_oss_triton.wire import Message, PromptRequest
+from gpt_oss_triton.harmony.tokens import END, FIRST_SPECIAL, START, decode, encode_text
+from gpt_oss_triton.wire import Message, PromptRequest, ResponseFormat, Tool, ToolCall
 from tests.unit.harmony.library_renderer import library_render
 
 GOLDENS = sorted((Path(__file__).parents[2] / "golden" / "harmony").glob("*.json"))
@@ -31,7 +31,10 @@ def test_golden(path: Path) -> None:
     assert decode(ids) == golden["text"]
 
 
-@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+OF_CONVERSATIONS = [path for path in GOLDENS if not path.stem.startswith("raw_")]
+
+
+@pytest.mark.parametrize("path", OF_CONVERSATIONS, ids=lambda path: path.stem)
 def test_golden_beside_the_library(path: Path) -> None:
     golden, prompt = load(path)
     theirs = library_render(prompt, golden["date"])
@@ -84,6 +87,151 @@ def test_plain_text_is_one_user_message() -> None:
     prompt = PromptRequest([Message("user", "Hi")], "high")
     assert render_plain("Hi", reasoning_effort="high", date="2025-01-02") == render(prompt, date="2025-01-02")
     assert render_plain("Hi")[-2:] == [START, *encode_text("assistant")]
+
+
+names = st.from_regex(r"[A-Za-z0-9_-]{1,8}", fullmatch=True)
+calls = st.builds(
+    lambda name, arguments, preamble, result: [
+        Message("assistant", preamble, tool_calls=[ToolCall(name, arguments)]),
+        Message("tool", result, name=name),
+    ],
+    names,
+    texts,
+    texts,
+    texts,
+)
+
+
+@given(st.lists(calls, min_size=1, max_size=3))
+def test_calls_equal_the_librarys_but_for_the_place_of_the_results_recipient(
+    turns: list[list[Message]],
+) -> None:
+    prompt = PromptRequest([message for turn in turns for message in turn])
+    theirs = decode(library_render(prompt))
+    for result in (message for message in prompt.messages if message.role == "tool"):
+        here = f"<|start|>functions.{result.name} to=assistant<|channel|>commentary<|message|>"
+        there = f"<|start|>functions.{result.name}<|channel|>commentary to=assistant<|message|>"
+        theirs = theirs.replace(there, here)
+    assert decode(render(prompt)) == theirs
+
+
+@given(texts, names, texts, texts)
+def test_a_call_that_comes_back_is_what_the_model_wrote(
+    reasoning: str, name: str, preamble: str, arguments: str
+) -> None:
+    """The prompt of the next turn begins with this turn's prompt and answer, so all of it is cached."""
+    asked = PromptRequest([Message("user", "Hi")], tools=[Tool(name)])
+    header = f"<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>"
+    written = render(PromptRequest(text=header))
+    written = [*written, *encode_text(arguments), *render(PromptRequest(text="<|call|>"))]
+    for channel, text in (("commentary", preamble), ("analysis", reasoning)):
+        if text:
+            begin = render(PromptRequest(text=f"<|channel|>{channel}<|message|>"))
+            then = render(PromptRequest(text="<|end|><|start|>assistant"))
+            written = [*begin, *encode_text(text), *then, *written]
+    back = Message("assistant", preamble, reasoning or None, tool_calls=[ToolCall(name, arguments)])
+    answered = [*asked.messages, back, Message("tool", "ok", name=name)]
+    again = render(PromptRequest(answered, tools=asked.tools))
+    so_far = [*render(asked), *written]
+    assert again[: len(so_far)] == so_far
+
+
+def test_a_raw_prompt_is_read_with_its_markers() -> None:
+    text = "<|start|>user<|message|>Hi <|nothing|><|end|>"
+    ids = render(PromptRequest(text=text))
+    assert ids == [START, *encode_text("user"), 200_008, *encode_text("Hi <|nothing|>"), END]
+    assert decode(ids) == text
+    assert render(PromptRequest(token_ids=ids)) == ids
+
+
+def test_what_may_be_large_when_written_out_is_bounded() -> None:
+    """Each definition names the one before it twice."""
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"a": {"$ref": "#/$defs/d40"}},
+        "$defs": {"d0": {}},
+    }
+    for i in range(40):
+        both = {"x": {"$ref": f"#/$defs/d{i}"}, "y": {"$ref": f"#/$defs/d{i}"}}
+        schema["$defs"][f"d{i + 1}"] = {"type": "object", "properties": both}
+    with pytest.raises(InvalidRequest) as refused:
+        render(PromptRequest([Message("user", "Hi")], tools=[Tool("f", parameters=schema)]))
+    assert refused.value.param == "tools"
+
+
+KEYWORDS = [
+    "type", "properties", "items", "anyOf", "oneOf", "allOf", "enum", "const", "$ref", "description", "title",
+    "default", "examples", "required", "additionalProperties", "prefixItems", "nullable", "a",
+]  # fmt: skip
+schemas: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(KEYWORDS),
+            inner | st.sampled_from(["object", "array", "string", "#/properties/a", "#"]),
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["type", "properties", "anyOf", "$ref", "items"]), schemas))
+def test_no_schema_fails(schema: dict[str, Any]) -> None:
+    """What is no schema at all is rendered somehow: who wants it enforced learns what is wrong with it."""
+    assert render(PromptRequest([Message("user", "Hi")], tools=[Tool("f", parameters=schema)]))
+
+
+DEEP: dict[str, Any] = {}
+for _ in range(70):
+    DEEP = {"items": DEEP}
+ONE = [Message("user", "x")]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "param"),
+    [
+        (PromptRequest(text=""), "text"),
+        (PromptRequest(text="\ud800"), "text"),
+        (PromptRequest(ONE, text="x"), "text"),
+        (PromptRequest(text="x", tools=[Tool("f")]), "text"),
+        (PromptRequest(text="x", token_ids=[1]), "token_ids"),
+        (PromptRequest(ONE, token_ids=[1]), "token_ids"),
+        (PromptRequest(token_ids=[]), "token_ids"),
+        (PromptRequest(token_ids=[5, -1]), "token_ids[1]"),
+        (PromptRequest(token_ids=[201_088]), "token_ids[0]"),
+        (PromptRequest(token_ids=[1] * 1_048_577), "token_ids"),
+        (PromptRequest([Message("tool", "x")]), "messages[0].name"),
+        (PromptRequest([Message("tool", "x", name="a b")]), "messages[0].name"),
+        (PromptRequest([Message("user", "x", tool_calls=[ToolCall("f", "")])]), "messages[0].tool_calls"),
+        (
+            PromptRequest([Message("assistant", tool_calls=[ToolCall("", "")])]),
+            "messages[0].tool_calls[0].name",
+        ),
+        (
+            PromptRequest([Message("assistant", tool_calls=[ToolCall("f", "\ud800")])]),
+            "messages[0].tool_calls[0].arguments",
+        ),
+        (
+            PromptRequest([Message("assistant", tool_calls=[ToolCall("f", "")] * 129)]),
+            "messages[0].tool_calls",
+        ),
+        (PromptRequest(ONE, tools=[Tool("a.b")]), "tools[0].name"),
+        (PromptRequest(ONE, tools=[Tool("f"), Tool("f")]), "tools[1].name"),
+        (PromptRequest(ONE, tools=[Tool("f")] * 129), "tools"),
+        (PromptRequest(ONE, tools=[Tool("f", "\ud800")]), "tools[0].description"),
+        (PromptRequest(ONE, tools=[Tool("f", parameters={"a\ud800": 1})]), "tools[0].parameters"),
+        (PromptRequest(ONE, tools=[Tool("f", parameters=DEEP)]), "tools[0].parameters"),
+        (PromptRequest(ONE, tools=[Tool("f", parameters={"enum": [0] * 5001})]), "tools[0].parameters"),
+        (PromptRequest(ONE, response_format=ResponseFormat("a b", {})), "response_format.name"),
+        (PromptRequest(ONE, response_format=ResponseFormat("f", DEEP)), "response_format.schema"),
+    ],
+)
+def test_prompts_refused(prompt: PromptRequest, param: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        render(prompt)
+    assert refused.value.param == param
 
 
 @pytest.mark.parametrize(

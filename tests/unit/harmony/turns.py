@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby, pairwise
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
 from gpt_oss_triton.harmony import tokens
-from gpt_oss_triton.harmony.parse import Delta, HarmonyParser
+from gpt_oss_triton.harmony.parse import HarmonyParser
 from gpt_oss_triton.harmony.tokens import encode_text, encoding
 
 CONTROL = [
@@ -40,15 +40,21 @@ def cut(items: Sequence[int], places: Iterable[int]) -> list[Sequence[int]]:
     return [items[start:end] for start, end in pairwise(bounds)]
 
 
-def fold(chunks: Iterable[Sequence[int]]) -> tuple[list[Delta], int]:
+class Whole(NamedTuple):
+    """A message that has text."""
+
+    channel: str
+    recipient: str | None
+    text: str
+
+
+def fold(chunks: Iterable[Sequence[int]]) -> tuple[list[Whole], int]:
     """The messages that have text, whole, and the reasoning tokens."""
     parser = HarmonyParser()
     deltas = [delta for chunk in chunks for delta in parser.feed(chunk)] + parser.finish()
-    assert all(delta.text for delta in deltas)
-    whole = [
-        Delta(*address, "".join(delta.text for delta in group), message)
-        for (*address, message), group in groupby(deltas, lambda d: (d.channel, d.recipient, d.message))
-    ]
+    bodies = list({id(delta.body): delta.body for delta in deltas}.values())
+    texts = {id(body): "".join(d.text for d in deltas if d.body is body) for body in bodies}
+    whole = [Whole(body.channel, body.recipient, texts[id(body)]) for body in bodies if texts[id(body)]]
     return whole, parser.reasoning_tokens
 
 

@@ -13,6 +13,7 @@ import torch
 from gpt_oss_triton.kernels.cpu import build
 
 _POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
+MAX_TOP = 20  # log-probabilities of one row
 
 
 class AttentionShape(ctypes.Structure):
@@ -37,6 +38,20 @@ class Screen(ctypes.Structure):
     _fields_ = [(name, _POINTER) for name in ("tiles", "offsets", "scales", "lengths", "errors")]
 
 
+class Rule(ctypes.Structure):
+    _fields_ = [
+        ("uniform", ctypes.c_double), ("temperature", _FLOAT), ("top_p", _FLOAT), ("min_p", _FLOAT), ("top_k", _INT),
+        ("top", _INT),
+    ]  # fmt: skip
+
+
+class Drawn(ctypes.Structure):
+    _fields_ = [
+        ("token", ctypes.c_int64), ("logprob", ctypes.c_double), ("top_logprobs", ctypes.c_double * MAX_TOP),
+        ("top_tokens", ctypes.c_int64 * MAX_TOP), ("top_count", ctypes.c_int64),
+    ]  # fmt: skip
+
+
 _SIGNATURES = {
     "pack_bf16": (_INT, _POINTER, _INT, _INT, _INT, _POINTER),
     "pack_mxfp4": (_INT, _POINTER, _POINTER, _INT, _INT, _INT, _POINTER),
@@ -48,7 +63,8 @@ _SIGNATURES = {
         _FLOAT, _POINTER, _POINTER, _POINTER,
     ),
     "mixture_layer": (_INT, _POINTER, _POINTER, _INT),
-    "draw_tokens": (_INT, _POINTER, _INT, _INT, _POINTER, _POINTER, _POINTER),
+    "draw_tokens": (_INT, _POINTER, _INT, _INT, _POINTER, _POINTER),
+    "forbid_tokens": (_POINTER, _INT, _POINTER),
     "likeliest_tokens": (_INT, _POINTER, _INT, _INT, _POINTER, _FLOAT, _POINTER, _POINTER, _INT, _POINTER),
 }  # fmt: skip
 

@@ -21,6 +21,6 @@ def add_mixture(
     weights: Mxfp4Experts,
 ) -> None:
     """`residual` [tokens, hidden] += the experts' mixture of `x` [tokens, hidden], with `experts` int32 and
-    `shares` float32 [tokens, top_k] as `route` gives them."""
+    `shares` float32 [tokens, top_k] as `route` gives them. Experts that are elsewhere add nothing."""
     form = gemv_mixture if len(x) <= GEMV_TOKENS else gemm_mixture
     form(residual, x, experts, shares, weights)

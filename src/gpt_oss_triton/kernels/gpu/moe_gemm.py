@@ -73,7 +73,7 @@ def gemm_mixture(
         residual: [tokens, hidden] contiguous. An expert's result is rounded to x's dtype, and the results are
             added in the router's order, in float32: which tokens share the batch changes no token's sum.
         x: [tokens, hidden] contiguous.
-        experts, shares: int32 and float32 [tokens, top_k], contiguous.
+        experts, shares: int32, -1 for an expert that is elsewhere, and float32 [tokens, top_k], contiguous.
         weights: contiguous.
         tiling: chosen by the size of the batch when None.
     """
@@ -95,7 +95,7 @@ def gemm_mixture(
     )  # fmt: skip
     at_once = min(COLUMNS_AT_ONCE, padded(hidden))
     _mix[(tokens, triton.cdiv(hidden, at_once))](
-        results, shares, residual, HIDDEN=hidden, TOP_K=top_k, AT_ONCE=at_once, num_warps=4
+        results, experts, shares, residual, HIDDEN=hidden, TOP_K=top_k, AT_ONCE=at_once, num_warps=4
     )
 
 
@@ -205,8 +205,11 @@ def _grouped_product(
 
 
 @triton.jit
-def _mix(results, shares, residual, HIDDEN: tl.constexpr, TOP_K: tl.constexpr, AT_ONCE: tl.constexpr):
-    """Grid (tokens, groups of AT_ONCE columns): the weighted sum of a token's results, added."""
+def _mix(
+    results, experts, shares, residual, HIDDEN: tl.constexpr, TOP_K: tl.constexpr, AT_ONCE: tl.constexpr
+):
+    """Grid (tokens, groups of AT_ONCE columns): the weighted sum of a token's results, added. A pair whose
+    expert is elsewhere has none."""
     token = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * AT_ONCE + tl.arange(0, AT_ONCE)
     real = column < HIDDEN
@@ -214,6 +217,7 @@ def _mix(results, shares, residual, HIDDEN: tl.constexpr, TOP_K: tl.constexpr, A
     mixed = tl.load(place, mask=real, other=0.0).to(tl.float32)
     for n in tl.static_range(TOP_K):
         pair = token * TOP_K + n
-        result = tl.load(results + pair * HIDDEN + column, mask=real, other=0.0).to(tl.float32)
+        here = tl.load(experts + pair) >= 0
+        result = tl.load(results + pair * HIDDEN + column, mask=real & here, other=0.0).to(tl.float32)
         mixed += result * tl.load(shares + pair)
     tl.store(place, mixed.to(residual.dtype.element_ty), mask=real)

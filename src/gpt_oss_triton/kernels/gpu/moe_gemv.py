@@ -48,7 +48,7 @@ def gemv_mixture(
         residual: [tokens, hidden] contiguous. The experts' results are added to it in the router's order, in
             float32, and rounded once.
         x: [tokens, hidden] contiguous, values below 2^27.
-        experts, shares: int32 and float32 [tokens, top_k], contiguous.
+        experts, shares: int32, -1 for an expert that is elsewhere, and float32 [tokens, top_k], contiguous.
         weights: contiguous.
     """
     tokens, hidden = x.shape
@@ -129,6 +129,8 @@ def _gate_up(
     in the planes that `_down` reads."""
     pair = tl.program_id(1)
     expert = tl.load(experts + pair).to(tl.int64)
+    if expert < 0:
+        return
     row = tl.program_id(0) * TILE + tl.arange(0, TILE)
     real = row < ROWS
     products = _row_products(
@@ -160,12 +162,13 @@ def _down(
     for n in range(TOP_K):
         pair = token * TOP_K + n
         expert = tl.load(experts + pair).to(tl.int64)
-        products = _row_products(
-            activated + pair * (INPUT_WORDS * 8),
-            words + expert * ROWS * INPUT_WORDS,
-            scales + expert * ROWS * (INPUT_WORDS // 4),
-            row, real, INPUT_WORDS, TILE, WORDS,
-        )  # fmt: skip
-        products += tl.load(bias + expert * ROWS + row, mask=real, other=0.0).to(tl.float32)
-        mixed += products * tl.load(shares + pair)
+        if expert >= 0:
+            products = _row_products(
+                activated + pair * (INPUT_WORDS * 8),
+                words + expert * ROWS * INPUT_WORDS,
+                scales + expert * ROWS * (INPUT_WORDS // 4),
+                row, real, INPUT_WORDS, TILE, WORDS,
+            )  # fmt: skip
+            products += tl.load(bias + expert * ROWS + row, mask=real, other=0.0).to(tl.float32)
+            mixed += products * tl.load(shares + pair)
     tl.store(place, mixed.to(residual.dtype.element_ty), mask=real)

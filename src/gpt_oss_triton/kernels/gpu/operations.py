@@ -21,10 +21,10 @@ from gpt_oss_triton.kernels.reference import TorchEmbedding, TorchMixture, Torch
 class GpuOperations:
     def __init__(self, dtype: torch.dtype) -> None:
         # The sum over all layers may leave float16's range; what each layer adds does not.
-        self._residual_dtype = torch.float32 if dtype == torch.float16 else dtype
+        self.residual_dtype = torch.float32 if dtype == torch.float16 else dtype
 
     def embedding(self, weight: torch.Tensor) -> TorchEmbedding:
-        return TorchEmbedding(weight, self._residual_dtype)
+        return TorchEmbedding(weight, self.residual_dtype)
 
     def linear(self, weight: torch.Tensor, bias: torch.Tensor, norm: Norm | None = None) -> GpuLinear:
         return GpuLinear(weight, bias, norm)
@@ -111,9 +111,16 @@ class GpuMixture:
         self._router, self._router_bias, self._per_token = router, router_bias, per_token
         self._experts, self._norm = experts, norm
 
+    def __call__(self, residual: torch.Tensor) -> torch.Tensor:
+        return self._add(torch.zeros_like(residual), residual)
+
     def add_to(self, residual: torch.Tensor) -> torch.Tensor:
-        if len(residual):
-            x = add_rms_norm(residual, None, self._norm.weight, self._norm.eps)
-            chosen, shares = route(F.linear(x, self._router, self._router_bias), self._per_token)
-            add_mixture(residual, x, chosen, shares, self._experts)
-        return residual
+        return self._add(residual, residual) if len(residual) else residual
+
+    def _add(self, to: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """`to` may be the residual itself."""
+        x = add_rms_norm(residual, None, self._norm.weight, self._norm.eps)
+        logits = F.linear(x, self._router, self._router_bias)
+        chosen, shares = route(logits, self._per_token, self._experts.first, len(self._experts.gate_up_bias))
+        add_mixture(to, x, chosen, shares, self._experts)
+        return to

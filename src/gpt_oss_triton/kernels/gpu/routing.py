@@ -21,14 +21,18 @@ from gpt_oss_triton.kernels.gpu.launch import padded
 PAIRS_AT_ONCE = 1024
 
 
-def route(logits: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def route(
+    logits: torch.Tensor, top_k: int, first: int = 0, held: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The `top_k` best experts of each token, and the softmax over their logits alone.
 
     Args:
         logits: [tokens, experts] contiguous, any float dtype.
+        first, held: the experts [first, first + held) are here, and numbered from 0; all when None.
 
     Returns:
-        experts int32 and shares float32 [tokens, top_k], best first, of equal logits the lower expert first. A
+        experts int32, -1 for those that are elsewhere, and shares float32 [tokens, top_k], best first, of equal
+        logits the lower expert first. A
         row with a NaN or an infinity gets valid experts and NaN for shares: it spoils its own token, which the
         sampler then sees, and reads no memory that is not there.
     """
@@ -36,14 +40,15 @@ def route(logits: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]
     experts = torch.empty(tokens, top_k, dtype=torch.int32, device=logits.device)
     shares = torch.empty(tokens, top_k, dtype=torch.float32, device=logits.device)
     _route[(tokens,)](
-        logits, experts, shares, EXPERTS=count, PADDED=padded(count), TOP_K=top_k, PADDED_K=padded(top_k), num_warps=1
+        logits, experts, shares, first, count if held is None else held,
+        EXPERTS=count, PADDED=padded(count), TOP_K=top_k, PADDED_K=padded(top_k), num_warps=1
     )  # fmt: skip
     return experts, shares
 
 
 @triton.jit
 def _route(
-    logits, experts, shares,
+    logits, experts, shares, first, held,
     EXPERTS: tl.constexpr, PADDED: tl.constexpr, TOP_K: tl.constexpr, PADDED_K: tl.constexpr,
 ):  # fmt: skip
     """Grid (tokens)."""
@@ -66,6 +71,7 @@ def _route(
         best = tl.where(place == n, value, best)
     share = tl.exp(best - tl.max(best, axis=0))
     share = share / tl.sum(share, axis=0) + poison
+    chosen = tl.where((chosen >= first) & (chosen < first + held), chosen - first, -1)
     tl.store(experts + token * TOP_K + place, chosen, mask=place < TOP_K)
     tl.store(shares + token * TOP_K + place, share, mask=place < TOP_K)
 
@@ -75,8 +81,9 @@ class SortedPairs:
     """A pair is a token's place in `experts`: token * top_k + n.
 
     Attributes:
-        order: int32 [pairs], all pairs by expert, those of one expert in their own order.
-        starts: int32 [experts + 1], where each expert's pairs begin in `order`.
+        order: int32 [pairs], all pairs by expert, those of one expert in their own order. Pairs whose expert is
+            -1 are not among them: as many places at the end hold nothing.
+        starts: int32 [experts + 1], where each expert's pairs begin in `order`, and where the last ones end.
     """
 
     order: torch.Tensor
@@ -84,7 +91,7 @@ class SortedPairs:
 
 
 def sort_by_expert(experts: torch.Tensor, count: int) -> SortedPairs:
-    """`experts` int32 [tokens, top_k] with values below `count`; contiguous."""
+    """`experts` int32 [tokens, top_k] with values below `count`, or -1; contiguous."""
     pairs = experts.numel()
     order = torch.empty(pairs, dtype=torch.int32, device=experts.device)
     starts = torch.empty(count + 1, dtype=torch.int32, device=experts.device)
@@ -106,7 +113,7 @@ def _sort_by_expert(experts, order, starts, pairs, AT_ONCE: tl.constexpr):
     for first in range(0, pairs, AT_ONCE):
         pair = first + tl.arange(0, AT_ONCE)
         expert = tl.load(experts + pair, mask=pair < pairs, other=own)
-        lower += (expert < own).to(tl.int32)
+        lower += ((expert >= 0) & (expert < own)).to(tl.int32)
     begin = tl.sum(lower, axis=0)
     tl.store(starts + own, begin)
     for first in range(0, pairs, AT_ONCE):

@@ -51,7 +51,7 @@ class SimulatedEngine:
         self.times = (step_s, sequence_s, prompt_token_s)
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
-        self.steps = 0
+        self.steps = self.tokens = 0
         self.most_blocks = 0
         self._work = asyncio.Event()
 
@@ -77,6 +77,7 @@ class SimulatedEngine:
             max_context=100_000,
             max_sequences=self.max_sequences,
             steps=self.steps,
+            output_tokens=self.tokens,
             queue_wait_s=now() - self.waiting[0].arrived if self.waiting else 0.0,
         )
 
@@ -113,6 +114,7 @@ class SimulatedEngine:
             sequence.computed += tokens
         for sequence in [*decodes, *(s for s, _ in chunks if s.computed >= s.prompt)]:
             sequence.produced += 1
+            self.tokens += 1
             if sequence.produced == VISIBLE:
                 sequence.first_token.set()
             if sequence.produced >= sequence.output and sequence in self.running:

@@ -12,10 +12,13 @@ class Engine:
         self.now = 100.0
         self.last = load(running=1)
 
-    def report(self, *, wait_s: float = 0.0, steps: int = 1, times: int = 1) -> None:
+    def report(self, *, wait_s: float = 0.0, steps: int = 1, times: int = 1, running: int = 1) -> None:
         for _ in range(times):
             self.now += 0.2
-            new = load(running=1, steps=self.last.steps + steps, queue_wait_s=wait_s)
+            tokens = self.last.output_tokens + running * steps
+            new = load(
+                running=running, steps=self.last.steps + steps, queue_wait_s=wait_s, output_tokens=tokens
+            )
             self.limit.report(self.last, new, 0.2, self.now)
             self.last = new
 
@@ -71,3 +74,14 @@ def test_one_request_may_always_run() -> None:
         engine.now += 100
         engine.limit.waited(50.0, since=engine.now - 50, now=engine.now)
     assert engine.limit.value == 1
+
+
+def test_it_retreats_to_what_is_worth_it_and_a_burst_passes_before() -> None:
+    engine = Engine(most=64)
+    for running, steps in ((8, 60), (16, 50), (32, 40), (60, 22)):
+        engine.report(running=running, steps=steps, times=8)
+    assert engine.limit.value > 48, "a burst"
+    engine.report(running=60, steps=22, times=100)
+    assert engine.limit.value == 32
+    engine.report(running=24, steps=46, times=50)
+    assert engine.limit.value > 32, "and with less to do it is ready for the next"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
 from gpt_oss_triton.kernels.gpu import moe
 from gpt_oss_triton.kernels.gpu.moe_gemm import Tiling, choose_tiling, gemm_mixture
 from gpt_oss_triton.kernels.gpu.moe_gemv import gemv_mixture
+from gpt_oss_triton.kernels.gpu.routing import route
 from gpt_oss_triton.kernels.moe import Mxfp4Experts
 from gpt_oss_triton.kernels.mxfp4 import Mxfp4Matrix, dequantize
 
@@ -217,3 +219,32 @@ def test_a_tokens_result_does_not_depend_on_its_batch(device: torch.device) -> N
     whole = gemm(x, chosen, shares, weights, tiling)
     alone = gemm(x[4:5], chosen[4:5], shares[4:5], weights, tiling)
     torch.testing.assert_close(alone[0], whole[4], rtol=1e-6, atol=1e-6 * whole.abs().max().item())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_shares_of_the_experts_add_up(device: torch.device, form: Form) -> None:
+    """Each share is told which of a token's experts are elsewhere, and adds nothing for those."""
+    weights = packed(device, 6, 64, 32)
+    x = torch.randn(5, 64, device=device)
+    logits = torch.randn(5, 6, device=device)
+    whole, shares = route(logits, 3)
+    want = expected(x, whole, shares, weights)
+    got = torch.zeros_like(want)
+    for first, last in ((0, 2), (2, 6)):
+        chosen, same = route(logits, 3, first, last - first)
+        assert torch.equal(same, shares)
+        assert torch.equal(chosen, torch.where((whole >= first) & (whole < last), whole - first, -1))
+        got += form(x, chosen, shares, held(weights, first, last))
+    close(got, want, 2e-6)
+
+
+def held(weights: Mxfp4Experts, first: int, last: int) -> Mxfp4Experts:
+    """The experts [first, last) of them."""
+
+    def cut(matrix: Mxfp4Matrix) -> Mxfp4Matrix:
+        return Mxfp4Matrix(matrix.blocks[first:last].contiguous(), matrix.scales[first:last].contiguous())
+
+    return dataclasses.replace(
+        weights, gate_up=cut(weights.gate_up), gate_up_bias=weights.gate_up_bias[first:last],
+        down=cut(weights.down), down_bias=weights.down_bias[first:last], first=first,
+    )  # fmt: skip

@@ -71,10 +71,12 @@ void mixture_layer(int threads, const Mixture* mixture_, float* x, int rows) {
   mixture(turn.team, *mixture_, x, rows);
 }
 
-void draw_tokens(int threads, const float* logits, int rows, int count, const float* temperatures, const double* uniforms, int64_t* out) {
+void draw_tokens(int threads, const float* logits, int rows, int count, const Rule* rules, Drawn* out) {
   Team::Turn turn(threads);
-  draw(turn.team, logits, rows, count, temperatures, uniforms, out);
+  draw(turn.team, logits, rows, count, rules, out);
 }
+
+void forbid_tokens(float* logits, int count, const uint32_t* allowed) { forbid(logits, count, allowed); }
 
 void likeliest_tokens(int threads, const float* x, int rows, int inputs, const float* norm, float eps, const uint8_t* tiles,
                       const Screen* screen, int outputs, int64_t* out) {

@@ -1,0 +1,120 @@
+"""The answers to one chat request: their runs, and what becomes of each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+from fastapi import Request
+
+from frontend import joint_record
+from frontend.chat_request import Chat
+from frontend.fold import AnswerFold, Ending, Part
+from frontend.request_body import apart_if_large
+from frontend.routing.sessions import Turn
+from frontend.run import Run
+from frontend.run_context import SESSION_HEADER
+from frontend.runs import Runs
+from frontend.service import Service
+from frontend.triton import Answer
+from gpt_oss_triton.harmony.answer import AnswerText
+from gpt_oss_triton.telemetry.record import RequestRecord
+
+_SEEDS = 2**64
+
+
+class ChatAnswers:
+    """Made by `begin`. Enter `runs`, await its `accepted`, then iterate over (index of the answer, part).
+
+    Args:
+        whole: the request's record.
+        records: one for each run; the request's own where there is one run.
+        turn: the first run's.
+    """
+
+    def __init__(
+        self, chat: Chat, whole: RequestRecord, records: list[RequestRecord], runs: list[Run], turn: Turn
+    ) -> None:
+        self.records = records
+        self.runs: Run | Runs = runs[0] if len(runs) == 1 else Runs(runs)
+        self._whole = whole
+        self._turn = turn
+        self._content: list[str] = []  # of the first answer
+        self._folds = [
+            AnswerFold(
+                AnswerText(chat.options.stop, chat.functions),
+                include_reasoning=chat.include_reasoning,
+                return_token_ids=chat.return_token_ids,
+                scored=chat.options.logprobs is not None,
+            )
+            for _ in runs
+        ]
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Part]]:
+        """Each answer's parts come in order; its last one is the `Ending`."""
+        answers = _only(self.runs) if isinstance(self.runs, Run) else self.runs
+        async for index, answer in answers:
+            for part in self._folds[index].feed(answer):
+                self._note(index, part)
+                yield index, part
+
+    def join_records(self) -> None:
+        """At the end, however it came. The prompt counts once, as in the usage."""
+        if len(self.records) > 1:
+            joint_record.join(self._whole, self.records)
+            self._whole.prompt_tokens = self.records[0].prompt_tokens
+            self._whole.cached_tokens = min(record.cached_tokens for record in self.records)
+
+    def _note(self, index: int, part: Part) -> None:
+        if not isinstance(part, Ending):
+            if index == 0 and part.kind == "content":
+                self._content.append(part.text)
+            return
+        record = self.records[index]
+        record.finish_reason = part.finish_reason
+        record.prompt_tokens, record.cached_tokens = part.usage.prompt_tokens, part.usage.cached_tokens
+        record.completion_tokens = part.usage.completion_tokens
+        record.reasoning_tokens = part.usage.reasoning_tokens
+        if index == 0:
+            self._turn.answered("".join(self._content))
+
+
+async def begin(request: Request, chat: Chat, body: bytes) -> ChatAnswers:
+    """The answers to a request whose model is served, each with what admission and routing know of it."""
+    service: Service = request.app.state.service
+    whole: RequestRecord = request.state.record
+    caller = request.state.caller
+    turn = service.sessions.turn(
+        caller,
+        service.resolve(chat.model),
+        chat.prompt,
+        request.headers.get(SESSION_HEADER),
+        chat.prompt_cache_key,
+    )
+    whole.session, whole.session_by = turn.session, turn.by
+    records = [whole] if chat.n == 1 else [joint_record.part_of(whole) for _ in range(chat.n)]
+    runs = []
+    for index, record in enumerate(records):
+        # Only the first goes on with the session: they would push each other's lease out.
+        of_run = turn if index == 0 else Turn(service.sessions, None, None, None)
+        mark = body if index == 0 else b"%d %b" % (index, body)
+        ask = await apart_if_large(body, service.ask, chat, mark, caller, of_run, record)
+        runs.append(Run(service, _seeded(chat, index), ask, of_run, _run_id(whole, index, chat.n)))
+    return ChatAnswers(chat, whole, records, runs, turn)
+
+
+async def _only(run: Run) -> AsyncIterator[tuple[int, Answer]]:
+    async for answer in run:
+        yield 0, answer
+
+
+def _run_id(record: RequestRecord, index: int, count: int) -> str:
+    return f"{record.completion_id}-{index}" if count > 1 else str(record.completion_id)
+
+
+def _seeded(chat: Chat, index: int) -> Chat:
+    """With a seed every answer has one of its own, or all would be the same."""
+    if index == 0 or chat.options.seed is None:
+        return chat
+    options = msgspec.structs.replace(chat.options, seed=(chat.options.seed + index) % _SEEDS)
+    return msgspec.structs.replace(chat, options=options)

@@ -1,0 +1,91 @@
+"""The bytes of OpenAI's text completion objects: chunks as server-sent events, and the whole."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+
+from frontend.chat_reply import event
+from frontend.completion_text import LegacyLogprobs, TextDelta
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionUsage:
+    """Tokens; a prompt counts once, however many answers it gets."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+        }
+
+
+@dataclass(slots=True)
+class Choice:
+    """One answer, gathered."""
+
+    text: str = ""
+    logprobs: LegacyLogprobs | None = None
+    finish_reason: str | None = None
+    token_ids: list[int] | None = None
+
+    def add(self, delta: TextDelta) -> None:
+        self.text += delta.text
+        if delta.logprobs is not None:
+            if self.logprobs is None:
+                self.logprobs = LegacyLogprobs()
+            self.logprobs.extend(delta.logprobs)
+
+    def record(self, index: int) -> dict[str, Any]:
+        choice: dict[str, Any] = {
+            "text": self.text,
+            "index": index,
+            "logprobs": None if self.logprobs is None else asdict(self.logprobs),
+            "finish_reason": self.finish_reason,
+        }
+        if self.token_ids is not None:
+            choice["token_ids"] = self.token_ids
+        return choice
+
+
+class CompletionReply:
+    """Encodes one reply.
+
+    Args:
+        completion_id: `cmpl-…`.
+        created: Unix seconds.
+        include_usage: every chunk gets `usage: null`, and `usage` a chunk of its own at the end.
+    """
+
+    def __init__(
+        self, *, completion_id: str, created: int, model: str, system_fingerprint: str, include_usage: bool
+    ) -> None:
+        self._head: dict[str, Any] = {
+            "id": completion_id,
+            "object": "text_completion",
+            "created": created,
+            "model": model,
+            "system_fingerprint": system_fingerprint,
+        }
+        self._tail: dict[str, Any] = {"usage": None} if include_usage else {}
+
+    def chunk(self, index: int, choice: Choice) -> bytes:
+        """What is new of one choice."""
+        return event({**self._head, "choices": [choice.record(index)], **self._tail})
+
+    def usage(self, usage: CompletionUsage) -> bytes:
+        """The chunk after the end, for those who asked for it."""
+        return event({**self._head, "choices": [], "usage": usage.record()})
+
+    def whole(self, choices: list[Choice], usage: CompletionUsage) -> bytes:
+        """The unstreamed reply."""
+        records = [choice.record(index) for index, choice in enumerate(choices)]
+        return msgspec.json.encode({**self._head, "choices": records, "usage": usage.record()})

@@ -1,0 +1,179 @@
+"""What `POST /v1/completions` accepts, and its translation into the records that Triton gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from frontend.chat_request import StreamOptions, TokenLimit
+from frontend.completion_fields import FIELDS
+from frontend.request_fields import read_fields
+from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
+from gpt_oss_triton.options import VOCABULARY, check_options
+from gpt_oss_triton.wire import GenerationOptions, PromptRequest
+
+MAX_CHOICES = 128  # of one request, all prompts together
+MAX_LOGPROBS = 5
+_DEFAULT_MAX_TOKENS = 16
+_SEEDS = 2**64
+
+TokenId = Annotated[int, Meta(ge=0, lt=VOCABULARY)]
+TokenIds = Annotated[list[TokenId], Meta(min_length=1)]
+
+
+class CompletionRequest(Struct):
+    """The honoured fields; `completion_fields.FIELDS` has them all."""
+
+    model: str
+    prompt: str | list[Any]
+    echo: bool = False
+    logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
+    max_tokens: TokenLimit = _DEFAULT_MAX_TOKENS
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] = 1
+    best_of: int | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: dict[int, float] = {}
+    seed: int | None = None
+    stop: str | list[str] = []
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    stop_token_ids: list[int] = []
+    ignore_eos: bool = False
+    skip_special_tokens: bool = True
+    service_tier: Literal["auto", "default", "flex", "priority"] = "auto"
+    return_token_ids: bool = False
+
+
+class Completion(Struct, frozen=True):
+    """A request that has been checked and is ready to run.
+
+    Attributes:
+        prompts: each to be answered `n` times.
+        options: of every answer but for its seed; without `stop`, which is matched in the text it is shown as.
+    """
+
+    model: str
+    prompts: list[PromptRequest]
+    options: GenerationOptions
+    n: int
+    stop: list[str]
+    echo: bool
+    show_control: bool
+    stream: bool
+    include_usage: bool
+    return_token_ids: bool
+    flex: bool
+
+    @property
+    def choices(self) -> list[tuple[PromptRequest, GenerationOptions]]:
+        """In the order of their index: the answers to the first prompt come first."""
+        return [(prompt, self._seeded(number)) for prompt in self.prompts for number in range(self.n)]
+
+    def _seeded(self, number: int) -> GenerationOptions:
+        if self.options.seed is None or number == 0:
+            return self.options
+        return msgspec.structs.replace(self.options, seed=(self.options.seed + number) % _SEEDS)
+
+
+def read_completion(body: bytes, defaults: Mapping[str, Any] = MappingProxyType({})) -> Completion:
+    """Check a request body. `defaults` stand in for honoured fields that it leaves out.
+
+    Raises:
+        InvalidRequest: `param` is the path of the first field at fault.
+    """
+    request = read_fields(body, CompletionRequest, FIELDS, defaults)
+    _check(request)
+    prompts = _prompts(request.prompt)
+    if len(prompts) * request.n > MAX_CHOICES:
+        raise InvalidRequest(f"At most {MAX_CHOICES} answers can be asked for at once.", param="n")
+    stop = [request.stop] if isinstance(request.stop, str) else request.stop
+    options = _options(request)
+    check_options(msgspec.structs.replace(options, stop=stop))
+    return Completion(
+        model=request.model,
+        prompts=prompts,
+        options=options,
+        n=request.n,
+        stop=stop,
+        echo=request.echo,
+        show_control=not request.skip_special_tokens,
+        stream=request.stream,
+        include_usage=bool(request.stream_options and request.stream_options.include_usage),
+        return_token_ids=request.return_token_ids,
+        flex=request.service_tier == "flex",
+    )
+
+
+def _check(request: CompletionRequest) -> None:
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequest("stream_options needs stream: true.", param="stream_options")
+    if request.best_of not in (None, request.n):
+        raise UnsupportedParameter("best_of must be n: every answer is returned.", param="best_of")
+    if request.echo and request.logprobs is not None:
+        raise UnsupportedParameter(
+            "The prompt's logprobs are not computed: no echo with logprobs.", param="logprobs"
+        )
+
+
+def _options(request: CompletionRequest) -> GenerationOptions:
+    return GenerationOptions(
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        min_p=request.min_p,
+        seed=request.seed,
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        repetition_penalty=request.repetition_penalty,
+        logit_bias=request.logit_bias,
+        stop_token_ids=request.stop_token_ids,
+        ignore_eos=request.ignore_eos,
+        logprobs=request.logprobs,
+    )
+
+
+def _prompts(prompt: str | list[Any]) -> list[PromptRequest]:
+    """One, or several: what a list is depends on its first element."""
+    if isinstance(prompt, str):
+        return [_text(prompt, "prompt")]
+    if not prompt:
+        raise InvalidRequest("prompt must not be empty.", param="prompt")
+    if isinstance(prompt[0], int):
+        return [_token_ids(prompt, "prompt")]
+    if len(prompt) > MAX_CHOICES:
+        raise InvalidRequest(f"At most {MAX_CHOICES} prompts can be given at once.", param="prompt")
+    one = _text if isinstance(prompt[0], str) else _token_ids
+    return [one(element, f"prompt[{index}]") for index, element in enumerate(prompt)]
+
+
+def _text(value: Any, path: str) -> PromptRequest:
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{path} must be a text, as the first one is.", param=path)
+    if not value:
+        raise InvalidRequest(f"{path} must not be empty.", param=path)
+    return PromptRequest(text=value)
+
+
+def _token_ids(value: Any, path: str) -> PromptRequest:
+    try:
+        return PromptRequest(token_ids=msgspec.convert(value, TokenIds))
+    except msgspec.ValidationError:
+        raise InvalidRequest(
+            f"{path} must be token ids from 0 to {VOCABULARY - 1}, at least one.", param=path
+        ) from None
+
+
+def own_param(param: str) -> str:
+    """What a field of a raw prompt, or of what it was rendered from, is called at this endpoint."""
+    return "prompt" if param.partition("[")[0] in ("messages", "text", "token_ids") else param

@@ -1,0 +1,38 @@
+"""`POST /v1/chat/completions/render`: a chat request's prompt as the model would read it, and its names.
+
+Two clients, or a client and a log, compare hashes to see whether their prompts are the same to the byte.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from frontend.chat_request import read_chat
+from frontend.normalizing import Normalizing
+from frontend.request_body import apart_if_large, body_of
+from frontend.request_schemas import body_schema
+from frontend.service import Service
+from gpt_oss_triton.harmony import tokens
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/completions/render", openapi_extra=body_schema("ChatRequest"))
+async def render_chat(request: Request) -> Response:
+    """Takes the body of a chat request; nothing is generated."""
+    service: Service = request.app.state.service
+    normalizing: Normalizing = request.app.state.normalizing
+    body = await body_of(request)
+    chat = await apart_if_large(body, read_chat, body, service.sampling)
+    ids, info = await normalizing.render(service.resolve(chat.model), chat.prompt)
+    reply = {
+        "object": "chat.completion.prompt",
+        "model": chat.model,
+        "text": await apart_if_large(body, tokens.decode, ids),
+        "token_ids": ids,
+        "prompt_hash": info.prompt_hash,
+        "normalized_key": info.normalized_key,
+        "prompt_version": info.prompt_version,
+    }
+    return Response(msgspec.json.encode(reply), media_type="application/json")

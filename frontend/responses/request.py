@@ -1,0 +1,136 @@
+"""What `POST /v1/responses` accepts. What it says of an answer is checked where it is made a chat, in `translation`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from frontend.chat_messages import FunctionName
+from frontend.chat_request import MAX_TOP_LOGPROBS, Effort, TokenLimit
+from frontend.request_fields import read_fields
+from frontend.responses.fields import FIELDS
+from frontend.responses.item_turns import Turns, read_items
+from frontend.responses.items import MAX_ITEMS
+from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
+from gpt_oss_triton.harmony.check import MAX_TOOLS
+
+LOGPROBS = "message.output_text.logprobs"
+Include = Literal[
+    "file_search_call.results", "web_search_call.results", "web_search_call.action.sources",
+    "message.input_image.image_url", "computer_call_output.output.image_url", "code_interpreter_call.outputs",
+    "reasoning.encrypted_content", "message.output_text.logprobs",
+]  # fmt: skip
+
+Summary = Literal["auto", "concise", "detailed"]
+
+
+class Reasoning(Struct, forbid_unknown_fields=True):
+    """`context` and `mode` may say what is the case anyway."""
+
+    effort: Effort | None = None
+    summary: Summary | None = None
+    generate_summary: Summary | None = None
+    context: Literal["auto", "current_turn"] | None = None
+    mode: Literal["standard"] | None = None
+
+
+class PlainText(Struct, tag_field="type", tag="text", forbid_unknown_fields=True, frozen=True):
+    pass
+
+
+class JsonObject(Struct, tag_field="type", tag="json_object", forbid_unknown_fields=True):
+    pass
+
+
+class JsonSchema(Struct, tag_field="type", tag="json_schema", forbid_unknown_fields=True):
+    name: FunctionName
+    schema: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class TextConfig(Struct, forbid_unknown_fields=True, frozen=True):
+    format: PlainText | JsonObject | JsonSchema = PlainText()
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+class Function(Struct, tag_field="type", tag="function", forbid_unknown_fields=True):
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionChoice(Struct, forbid_unknown_fields=True):
+    type: Literal["function"]
+    name: FunctionName
+
+
+class AllowedChoice(Struct, forbid_unknown_fields=True):
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[FunctionChoice], Meta(min_length=1, max_length=MAX_TOOLS)]
+
+
+class StreamOptions(Struct, forbid_unknown_fields=True):
+    include_obfuscation: bool | None = None
+
+
+class CreateResponse(Struct):
+    """The honoured fields; `fields.FIELDS` has them all."""
+
+    model: str
+    input: str | Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MAX_ITEMS)]
+    instructions: str | None = None
+    previous_response_id: Annotated[str, Meta(max_length=256)] | None = None
+    store: bool = True
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    tools: Annotated[list[dict[str, Any]], Meta(max_length=MAX_TOOLS)] = []
+    tool_choice: str | dict[str, Any] = "auto"
+    parallel_tool_calls: bool = True
+    text: TextConfig = TextConfig()
+    reasoning: Reasoning | None = None
+    max_output_tokens: TokenLimit | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    include: Annotated[list[Include], Meta(max_length=16)] = []
+    metadata: Annotated[
+        dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+    ] = {}
+    prompt_cache_key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    service_tier: Literal["auto", "default", "flex", "priority"] = "auto"
+    seed: int | None = None
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    @property
+    def effort(self) -> Effort | None:
+        return None if self.reasoning is None else self.reasoning.effort
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return LOGPROBS in self.include
+
+
+def read_response(body: bytes, defaults: Mapping[str, Any]) -> tuple[CreateResponse, Turns]:
+    """A request, and the turns of its input.
+
+    Raises:
+        InvalidRequest: `param` is the path of the first field at fault, as in `input[0].content`.
+    """
+    request = read_fields(body, CreateResponse, FIELDS, defaults)
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequest("stream_options needs stream: true.", param="stream_options")
+    if request.top_logprobs and not request.wants_logprobs:
+        raise InvalidRequest(f"top_logprobs needs include: [{LOGPROBS!r}].", param="top_logprobs")
+    if request.text.verbosity not in (None, "medium"):
+        raise UnsupportedParameter("gpt-oss was not trained for text.verbosity.", param="text.verbosity")
+    turns = read_items(request.input)
+    if not turns.turns:
+        raise InvalidRequest("The input says nothing.", param="input")
+    return request, turns

@@ -1,0 +1,131 @@
+"""Responses that can be gone on from: kept in memory, each for the one who made it."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Struct
+
+from frontend.caller import Caller
+from frontend.chat_messages import Turn
+
+MAX_BYTES = 256 * 2**20
+MAX_ENTRIES = 20_000
+TTL_S = 86_400.0  # since it was used last
+
+_OVERHEAD_BYTES = 1024
+Owner = tuple[str, str]
+
+
+class Stored(Struct, frozen=True):
+    """Attributes:
+    response: the whole object, as JSON.
+    input_items: of its own request, as JSON of a list.
+    turns: the conversation with its answer, without `instructions`.
+    """
+
+    response: bytes
+    input_items: bytes
+    turns: list[Turn]
+
+    @property
+    def size(self) -> int:
+        """Bytes, roughly. Turns count in full, though those that follow each other share their texts."""
+        return (
+            len(self.response)
+            + len(self.input_items)
+            + len(msgspec.json.encode(self.turns))
+            + _OVERHEAD_BYTES
+        )
+
+
+class _Shelf:
+    """One caller's, the least recently used one first."""
+
+    def __init__(self) -> None:
+        self.held: OrderedDict[str, tuple[float, int, Stored]] = OrderedDict()  # last use, size
+        self.bytes = 0
+
+    def pop(self, response_id: str) -> Stored | None:
+        entry = self.held.pop(response_id, None)
+        if entry is None:
+            return None
+        self.bytes -= entry[1]
+        return entry[2]
+
+
+class ResponseStore:
+    """Bounded in entries, bytes and idle time. For room the caller who holds most gives up the one that it has
+    not used for longest, so nobody can push out what others keep.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        max_bytes: int = MAX_BYTES,
+        max_entries: int = MAX_ENTRIES,
+        ttl_s: float = TTL_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._max_entries = max_entries
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._shelves: dict[Owner, _Shelf] = {}
+
+    def put(self, caller: Caller, response_id: str, stored: Stored) -> None:
+        """Keep it, unless it alone is more than all may be."""
+        size = stored.size
+        if size > self._max_bytes:
+            return
+        shelf = self._shelves.setdefault(_owner(caller), _Shelf())
+        shelf.held[response_id] = (self._clock(), size, stored)
+        shelf.bytes += size
+        self._expire()
+        while self._bytes > self._max_bytes or self._entries > self._max_entries:
+            fullest = max(self._shelves.values(), key=lambda shelf: shelf.bytes)
+            fullest.pop(next(iter(fullest.held)))
+
+    def get(self, caller: Caller, response_id: str) -> Stored | None:
+        """The caller's own of that id; it counts as used."""
+        self._expire()
+        shelf = self._shelves.get(_owner(caller))
+        if shelf is None or response_id not in shelf.held:
+            return None
+        _, size, stored = shelf.held[response_id]
+        shelf.held[response_id] = (self._clock(), size, stored)
+        shelf.held.move_to_end(response_id)
+        return stored
+
+    def delete(self, caller: Caller, response_id: str) -> bool:
+        """Whether there was one."""
+        shelf = self._shelves.get(_owner(caller))
+        return shelf is not None and shelf.pop(response_id) is not None
+
+    @property
+    def _bytes(self) -> int:
+        return sum(shelf.bytes for shelf in self._shelves.values())
+
+    @property
+    def _entries(self) -> int:
+        return sum(len(shelf.held) for shelf in self._shelves.values())
+
+    def _expire(self) -> None:
+        latest = self._clock() - self._ttl_s
+        for owner, shelf in list(self._shelves.items()):
+            while shelf.held:
+                response_id, (used, _, _) = next(iter(shelf.held.items()))
+                if used >= latest:
+                    break
+                shelf.pop(response_id)
+            if not shelf.held:
+                del self._shelves[owner]
+
+
+def _owner(caller: Caller) -> Owner:
+    return caller.name, caller.salt

@@ -1,0 +1,109 @@
+"""Starts an engine whose model and cache are on one device."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import torch
+
+from gpt_oss_triton.config import EngineSettings
+from gpt_oss_triton.engine.batch import BatchBuilder, Segment
+from gpt_oss_triton.engine.cache_size import cache_blocks, make_cache, memory_for_cache, most_blocks
+from gpt_oss_triton.engine.decode_graph import DecodeGraphs, cuda_recorder
+from gpt_oss_triton.engine.executor import Executor, LocalExecutor
+from gpt_oss_triton.engine.model import Model
+from gpt_oss_triton.engine.model_config import ModelConfig
+from gpt_oss_triton.engine.parallel.plan import Plan
+from gpt_oss_triton.engine.part import Part
+from gpt_oss_triton.engine.weights import WeightLoader
+from gpt_oss_triton.kernels.operations import why_no_gpu_kernels
+
+log = logging.getLogger(__name__)
+
+
+def start_alone(
+    directory: Path,
+    config: ModelConfig,
+    settings: EngineSettings,
+    plan: Plan,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Executor, int]:
+    """Load the checkpoint and make the cache, on a GPU with the graphs of decode steps.
+
+    Returns:
+        What computes steps, and the blocks of its cache.
+
+    Raises:
+        ConfigurationError: the checkpoint cannot be served.
+    """
+    model = Model(config, WeightLoader(directory, config, dtype, device).load())
+    start = _Start(config, settings, model, device, dtype)
+    reserved = start.rehearse() if device.type == "cuda" else 0
+    blocks = cache_blocks(settings, config, dtype, plan.parts, [memory_for_cache(device, reserved=reserved)])
+    return start.executor(blocks), blocks
+
+
+class _Start:
+    def __init__(
+        self,
+        config: ModelConfig,
+        settings: EngineSettings,
+        model: Model,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._config, self._settings, self._model = config, settings, model
+        self._device, self._dtype = device, dtype
+        # Plain torch reads counts back from the GPU, which a graph cannot, and so do experts that are not packed.
+        self._has_graphs = device.type == "cuda" and config.mxfp4 and why_no_gpu_kernels(device) is None
+
+    def executor(self, blocks: int) -> LocalExecutor:
+        config, size = self._config, self._settings.block_size
+        cache = make_cache(config, Part.whole(config), blocks, size, self._dtype, self._device)
+        builder = BatchBuilder(config, size, self._dtype, self._device)
+        return LocalExecutor(self._model, cache, builder, self._graphs(cache) if self._has_graphs else None)
+
+    @torch.inference_mode()
+    def rehearse(self) -> int:
+        """Bytes that the largest step and the graphs take beside weights and cache.
+
+        The graphs hold addresses in the cache, so these are dropped and recorded again when it stands; that is
+        quick, for everything is compiled by then."""
+        settings, free = self._settings, self._free()
+        tokens = max(settings.max_step_tokens, settings.max_sequences)
+        executor = self.executor(-(-tokens // settings.block_size))
+        graphs = free - self._free()
+        torch.cuda.reset_peak_memory_stats(self._device)
+        held = torch.cuda.memory_allocated(self._device)
+        blocks = list(range(-(-tokens // settings.block_size)))
+        hidden = executor.forward([Segment([0] * tokens, 0, blocks, sample=True)])
+        self._model.vocabulary.logits(hidden.expand(settings.max_sequences, -1).contiguous()).float().softmax(
+            -1
+        )
+        step = torch.cuda.max_memory_allocated(self._device) - held
+        log.info("the largest step takes %.2f GB, graphs %.2f GB", step / 1e9, graphs / 1e9)
+        del executor, hidden
+        self._free()  # for the cache
+        return step + graphs
+
+    def _free(self) -> int:
+        torch.cuda.synchronize(self._device)
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(self._device)[0]
+
+    @torch.inference_mode()
+    def _graphs(self, cache: torch.Tensor) -> DecodeGraphs:
+        began = time.monotonic()
+        graphs = DecodeGraphs(
+            self._model,
+            cache,
+            block_size=self._settings.block_size,
+            most_sequences=self._settings.max_sequences,
+            most_blocks=most_blocks(self._settings, self._config),
+            record=cuda_recorder(),
+        )
+        log.info("decode graphs recorded in %.1f s", time.monotonic() - began)
+        return graphs

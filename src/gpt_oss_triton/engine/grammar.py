@@ -1,0 +1,145 @@
+"""Grammars that answers keep to, as masks over the vocabulary; llguidance does the work.
+
+A grammar is Lark text over the whole answer. Control tokens stand in it under their names (`<|end|>`). Where it is
+complete, the model's end tokens may come and nothing else. Ids without a name, reserved ones and padding, never may.
+
+A mask takes some ten microseconds, now and then a millisecond. It is computed on a small pool while the model computes
+the logits that it is for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+
+import torch
+from cachetools import LRUCache
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+
+from gpt_oss_triton.errors import InvalidRequest
+from gpt_oss_triton.harmony import tokens
+
+WORKERS = 2
+MAX_COMPILED = 64  # grammars that are kept
+MAX_REASON_CHARS = 300  # of llguidance's own words in an error
+LIMITS = LLParserLimits(
+    max_lexer_states=50_000,  # of 1 to 2 kB, for every answer that gets so far
+    verbose_errors=False,  # they would repeat the grammar
+)
+
+
+class Grammars:
+    """Compiles grammars and keeps those used last. Any thread.
+
+    Args:
+        vocabulary: of the model.
+        eos_token_ids: the model's.
+    """
+
+    def __init__(self, vocabulary: int, eos_token_ids: frozenset[int]) -> None:
+        self._eos = tuple(sorted(eos_token_ids))
+        self._vocabulary = vocabulary
+        self._compiled: LRUCache[bytes, LLMatcher] = LRUCache(MAX_COMPILED)
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="grammar")
+
+    def matcher(self, text: str) -> Matcher:
+        """The beginning of an answer that keeps to the grammar `text`. A new one can take a second to compile.
+
+        Raises:
+            InvalidRequest: it is no grammar, or one too large.
+        """
+        key = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        with self._lock:
+            compiled = self._compiled.get(key)
+            tokenizer = _tokenizer(self._vocabulary, self._eos)
+        if compiled is None:
+            compiled = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(text), log_level=0, limits=LIMITS)
+            if compiled.is_error():
+                raise InvalidRequest(f"The grammar cannot be used: {_reason(compiled)}", param="grammar")
+            with self._lock:
+                self._compiled[key] = compiled
+        return Matcher(compiled.deep_copy(), self._pool, _named(self._vocabulary))
+
+
+class Matcher:
+    """How far one answer has come in its grammar. Used by one thread, which asks for `allowed` and then, when it has
+    chosen a token, calls `advance`."""
+
+    def __init__(self, matcher: LLMatcher, pool: ThreadPoolExecutor, named: torch.Tensor) -> None:
+        """`named`: the bits of the tokens that may come at all."""
+        self._matcher = matcher
+        self._pool = pool
+        self._named = named
+        self._allowed: Future[torch.Tensor] = pool.submit(self._mask)
+
+    def allowed(self) -> torch.Tensor:
+        """The bits of the tokens that may come next, int32 [vocabulary / 32]; good until `advance`.
+
+        Raises:
+            InvalidRequest: the grammar turned out too complex, or leaves no token.
+        """
+        return self._allowed.result()
+
+    def advance(self, token: int) -> None:
+        """`token` came."""
+        self._allowed = self._pool.submit(self._take, token)
+
+    def _take(self, token: int) -> torch.Tensor:
+        self._matcher.consume_token(token)  # an error shows in the mask
+        return self._mask()
+
+    def _mask(self) -> torch.Tensor:
+        mask = torch.empty_like(self._named)
+        self._matcher.unsafe_compute_mask_ptr(mask.data_ptr(), mask.nbytes)
+        if self._matcher.is_error():
+            raise InvalidRequest(
+                f"The answer cannot go on within its grammar: {_reason(self._matcher)}", param="grammar"
+            )
+        mask &= self._named
+        if not mask.any():
+            raise InvalidRequest("The grammar leaves no token that the model has.", param="grammar")
+        return mask
+
+
+def _reason(matcher: LLMatcher) -> str:
+    """llguidance's own words, on one line."""
+    return " ".join(matcher.get_error().split())[:MAX_REASON_CHARS]
+
+
+# --------------------------------------------------------------------------------------- vocabulary
+
+
+class _Harmony:
+    """o200k_harmony as llguidance wants to see a tokenizer."""
+
+    bos_token_id = None
+
+    def __init__(self, vocabulary: int, eos_token_id: int) -> None:
+        self.eos_token_id = eos_token_id
+        self.special_token_ids = list(range(tokens.FIRST_SPECIAL, vocabulary))
+        self.tokens = [tokens.token_bytes(token) for token in range(min(tokens.FIRST_SPECIAL, vocabulary))]
+        self.tokens += [tokens.decode([token]).encode() for token in self.special_token_ids]
+
+    def __call__(self, text: str) -> list[int]:
+        return tokens.encode_text(text)
+
+
+@cache
+def _tokenizer(vocabulary: int, eos: tuple[int, ...]) -> LLTokenizer:
+    """Takes half a second."""
+    harmony = TokenizerWrapper(_Harmony(vocabulary, eos[0]))
+    return LLTokenizer(harmony, n_vocab=vocabulary, eos_token=list(eos))
+
+
+@cache
+def _named(vocabulary: int) -> torch.Tensor:
+    """The bits of all tokens but reserved ones and padding, int32 [vocabulary / 32]."""
+    named = torch.zeros(-(-vocabulary // 32) * 32, dtype=torch.int32)
+    named[: tokens.FIRST_SPECIAL] = 1
+    for token in range(tokens.FIRST_SPECIAL, vocabulary):
+        named[token] = not tokens.decode([token]).startswith("<|reserved_")
+    bits = named.view(-1, 32).long() << torch.arange(32)
+    return bits.sum(dim=1).to(torch.int32)

@@ -1,0 +1,139 @@
+"""Streams that bring a shim the tokens of all its requests, one response for a step.
+
+A response costs the same whether it carries one token or a hundred: a round trip from this process to the
+server, a hop through the ensemble, a message on the wire. With each request's tokens on its own stream that
+would be paid for every token.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gpt_oss_triton.errors import EngineUnavailable, InvalidRequest, Overloaded
+from gpt_oss_triton.triton_backend.responder import Responder
+from gpt_oss_triton.wire import Batch, Delivery
+
+MAX_STREAMS = 64  # each is a shim; more is a leak on the other side
+
+
+class DeliveryStream:
+    """One shim's stream. `gone` once nothing can be written to it any more."""
+
+    def __init__(self, responder: Responder, on_ready: Callable[[DeliveryStream], None]) -> None:
+        """`on_ready` is called (any thread) when there is something to flush."""
+        self.gone = False
+        self._responder = responder
+        self._on_ready = on_ready
+        self._lock = threading.Lock()
+        self._tickets: list[int] = []  # guarded by _lock, as are the next two
+        self._counts: list[int] = []
+        self._token_ids: list[int] = []
+
+    def put(self, ticket: int, token_ids: list[int]) -> None:
+        """Called by the engine. Neither blocks nor raises."""
+        with self._lock:
+            announce = not self._tickets
+            self._tickets.append(ticket)
+            self._counts.append(len(token_ids))
+            self._token_ids += token_ids
+        if announce:
+            self._on_ready(self)
+
+    def open(self) -> None:
+        """Tell the client that it may name this stream."""
+        self._responder.send(event=Batch([], []))
+
+    def flush(self) -> None:
+        """Write what has come since the last call. Called on the sender's thread."""
+        with self._lock:
+            batch, token_ids = Batch(self._tickets, self._counts), self._token_ids
+            self._tickets, self._counts, self._token_ids = [], [], []
+        if not self.gone:
+            self._responder.send(event=batch, token_ids=token_ids)
+
+    def abandon(self) -> None:
+        """It cannot be written to any more."""
+        self.gone = True
+        self._responder.abort(EngineUnavailable("The engine was stopped."))
+
+    def end_if_cancelled(self) -> None:
+        """Raises what Triton raises when it does not tell."""
+        if self._responder.is_cancelled():
+            self.gone = True
+            self._responder.end()
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """Where one request's tokens go."""
+
+    stream: DeliveryStream
+    ticket: int
+
+    @property
+    def closed(self) -> bool:
+        return self.stream.gone
+
+    def put(self, token_ids: list[int]) -> None:
+        self.stream.put(self.ticket, token_ids)
+
+
+class DeliveryStreams:
+    """By id. Thread-safe."""
+
+    def __init__(self, on_ready: Callable[[DeliveryStream], None]) -> None:
+        self._on_ready = on_ready
+        self._lock = threading.Lock()
+        self._streams: dict[str, DeliveryStream] = {}  # guarded by _lock
+
+    def open(self, stream_id: str, responder: Responder) -> None:
+        """Raises:
+        InvalidRequest: a stream of this id is open.
+        Overloaded: MAX_STREAMS are open.
+        """
+        stream = DeliveryStream(responder, self._on_ready)
+        with self._lock:
+            if stream_id in self._streams:
+                raise InvalidRequest("A delivery stream of this id is open.", param="id")
+            if len(self._streams) >= MAX_STREAMS:
+                raise Overloaded(
+                    f"{MAX_STREAMS} delivery streams are open, which is the limit.", retry_after_s=1
+                )
+            self._streams[stream_id] = stream
+        try:
+            stream.open()
+        except BaseException:
+            stream.gone = True
+            self._discard_gone()
+            raise
+
+    def outlet(self, delivery: Delivery) -> Outlet:
+        """Raises:
+        EngineUnavailable: it is not open (any more).
+        """
+        with self._lock:
+            stream = self._streams.get(delivery.stream)
+        if stream is None or stream.gone:
+            raise EngineUnavailable("The stream for the answer's tokens is closed.", retry_after_s=1)
+        return Outlet(stream, delivery.ticket)
+
+    def sweep(self) -> None:
+        """Forget the streams whose clients have gone."""
+        for stream in self._all():
+            stream.end_if_cancelled()
+        self._discard_gone()
+
+    def close(self) -> None:
+        """End all streams. Call it when nothing is sent any more."""
+        for stream in self._all():
+            stream.abandon()
+
+    def _all(self) -> list[DeliveryStream]:
+        with self._lock:
+            return list(self._streams.values())
+
+    def _discard_gone(self) -> None:
+        with self._lock:
+            self._streams = {name: stream for name, stream in self._streams.items() if not stream.gone}

@@ -1,0 +1,259 @@
+"""Whatever the weights, the seed and the company: an answer keeps to its grammar."""
+
+import json
+import re
+
+import jsonschema_rs
+import pytest
+from llguidance import LLMatcher, LLParserLimits
+
+from gpt_oss_triton.engine import grammar as grammar_module
+from gpt_oss_triton.engine.grammar import Grammars
+from gpt_oss_triton.engine.protocol import NewTokens, SequenceFinished
+from gpt_oss_triton.errors import InvalidRequest
+from gpt_oss_triton.harmony import tokens
+from tests.unit.engine.conftest import Call
+
+VOCABULARY, EOS = 201_088, frozenset({tokens.RETURN, tokens.CALL, tokens.END_OF_TEXT})
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "kind": {"enum": ["a", "bee", "sea"]},
+        "share": {"type": "number"},
+        "list": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"n": {"type": "integer"}, "word": {"type": "string", "maxLength": 12}},
+                "required": ["n"],
+                "additionalProperties": False,
+            },
+            "minItems": 1,
+            "maxItems": 3,
+        },
+    },
+    "required": ["kind", "share", "list"],
+    "additionalProperties": False,
+    "x-guidance": {"whitespace_pattern": "[ \\n]?"},
+}
+# Random weights would write digits for ever.
+ENDINGS = {
+    token: 9.0
+    for text in ("}", "]", '"', ",", '"}', '"]', '"},', "}]", "}]}", ',"')
+    for token in tokens.encode_text(text)
+}
+JSON = f"start: answer <|return|>\nanswer: %json {json.dumps(SCHEMA)}\n"
+REGEX = "start: /[ab]{3,9}(-[0-9]{2})*/"
+TURN = f"""start: (<|channel|> "analysis" <|message|> TEXT <|end|> <|start|> "assistant")? final
+final: <|channel|> "final" <|message|> answer <|return|>
+answer: %json {json.dumps(SCHEMA)}
+TEXT: /(.|\\n){{0,40}}/
+"""
+
+
+def allowed(matcher):
+    words = matcher.allowed().tolist()
+    return {32 * n + bit for n, word in enumerate(words) if word for bit in range(32) if word >> bit & 1}
+
+
+def is_json(text):
+    return jsonschema_rs.is_valid(SCHEMA, json.loads(text))
+
+
+def is_word(text):
+    return re.fullmatch(r"[ab]{3,9}(-[0-9]{2})*", text) is not None
+
+
+def is_turn(text):
+    thought = r"(<\|channel\|>analysis<\|message\|>[^<]*.*<\|end\|><\|start\|>assistant)?"
+    found = re.fullmatch(thought + r"<\|channel\|>final<\|message\|>(.*)", text, re.DOTALL)
+    return found is not None and is_json(found[2])
+
+
+@pytest.fixture(scope="module")
+def grammars():
+    return Grammars(VOCABULARY, EOS)
+
+
+# ----------------------------------------------------------------------------------------- answers
+
+
+@pytest.mark.parametrize(("text", "valid"), [(JSON, is_json), (REGEX, is_word), (TURN, is_turn)])
+def test_every_answer_keeps_to_its_grammar(engine, grammars, text, valid):
+    """Random weights know nothing of JSON: what is right about these answers is the grammar's doing."""
+    calls = [
+        Call(
+            engine,
+            [seed],
+            grammar=text,
+            temperature=1.0,
+            seed=seed,
+            max_tokens=150,
+            ignore_eos=False,
+            logit_bias=ENDINGS,
+        )
+        for seed in range(100)
+    ]
+    ends = [call.end() for call in calls]
+    assert all(isinstance(end, SequenceFinished) for end in ends), ends
+    finished = [call for call, end in zip(calls, ends, strict=True) if end.finish_reason == "stop"]
+    assert len(finished) >= 50
+    for call in finished:
+        assert call.tokens[-1] in EOS
+        assert valid(tokens.decode(call.tokens[:-1])), tokens.decode(call.tokens)
+    for call, end in zip(calls, ends, strict=True):
+        if end.finish_reason == "length":
+            assert_prefix(grammars, text, call.tokens)
+
+
+def assert_prefix(grammars, text, answer):
+    matcher = LLMatcher(
+        grammar_module._tokenizer(VOCABULARY, tuple(sorted(EOS))), LLMatcher.grammar_from_lark(text)
+    )
+    assert matcher.consume_tokens(answer), matcher.get_error()
+
+
+def test_a_grammar_changes_nothing_for_the_others(engine):
+    alone = Call(engine, [1, 2, 3], max_tokens=20)
+    alone.end()
+    calls = [Call(engine, [n], grammar=JSON, ignore_eos=False, max_tokens=40) for n in range(4)]
+    beside = Call(engine, [1, 2, 3], max_tokens=20)
+    beside.end()
+    for call in calls:
+        call.end()
+    assert beside.tokens == alone.tokens
+
+
+def test_a_seeded_answer_is_the_same_alone_and_in_company(engine):
+    options = {"grammar": TURN, "temperature": 1.0, "seed": 5, "max_tokens": 40, "ignore_eos": False}
+    alone = Call(engine, [9], **options)
+    alone.end()
+    calls = [Call(engine, [9], **{**options, "seed": seed}) for seed in range(8)]
+    for call in calls:
+        call.end()
+    assert calls[5].tokens == alone.tokens
+
+
+def test_penalties_and_bias_cannot_leave_the_grammar(engine):
+    call = Call(
+        engine, [1], grammar='start: "a" "b"', logit_bias={77: 100.0}, frequency_penalty=2.0, ignore_eos=False
+    )
+    assert call.end().finish_reason == "stop"
+    assert tokens.decode(call.tokens[:-1]) == "ab"
+
+
+def test_a_preempted_answer_goes_on_where_it_was(make_engine, grammars):
+    # 2 * 4 layers * 2 heads * 16 dims * 4 bytes a token: room for about 250 tokens, and 600 are wanted.
+    small = make_engine(kv_cache_gib=250 * 1024 / 2**30, prefix_cache=False)
+    free = "start: TEXT <|end|>\nTEXT: /[a-z ]{200,}/\n"
+    calls = [
+        Call(small, [n] * 40, grammar=free, max_tokens=60, temperature=1.0, seed=n, ignore_eos=False)
+        for n in range(1, 7)
+    ]
+    ends = [call.end() for call in calls]
+    assert sum(end.preemptions for end in ends) > 0
+    assert [end.finish_reason for end in ends] == ["length"] * 6
+    for call in calls:
+        assert_prefix(grammars, free, call.tokens)
+    small.close()
+
+
+def test_stop_strings_and_cancels_end_it_too(engine):
+    call = Call(engine, [1], grammar=REGEX, stop_text=lambda token: "!", ignore_eos=False)
+    assert call.end().stop == "!"
+    running = Call(engine, [1], grammar="start: /(.|\\n)*/", max_tokens=900, ignore_eos=False, logit_bias=dict.fromkeys(EOS, -100.0))  # fmt: skip
+    running.until(NewTokens)
+    assert engine.cancel(running.id)
+    assert running.end().finish_reason == "cancelled"
+
+
+# -------------------------------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("start: foo", "unknown name"),
+        ("start: <|nope|>", "unknown special token"),
+        ("nonsense", "Expected token"),
+        ('start: %json {"type": 1}', "JSON schema"),
+        ("start: /(/", "regex"),
+        ("", "cannot be used"),
+    ],
+)
+def test_what_is_no_grammar_is_refused_at_submission(engine, text, words):
+    with pytest.raises(InvalidRequest, match=words) as refused:
+        Call(engine, [1], grammar=text, ignore_eos=False)
+    assert refused.value.param == "grammar"
+    assert len(refused.value.message) < 400
+    assert "\n" not in refused.value.message
+
+
+def test_a_grammar_that_is_too_long_and_ignore_eos_are_refused(engine):
+    with pytest.raises(InvalidRequest, match="262144 characters") as refused:
+        Call(engine, [1], grammar="#" * (2**18 + 1), ignore_eos=False)
+    assert refused.value.param == "grammar"
+    with pytest.raises(InvalidRequest, match="does not go with") as refused:
+        Call(engine, [1], grammar=REGEX, ignore_eos=True)
+    assert refused.value.param == "ignore_eos"
+
+
+def test_a_grammar_that_gets_too_complex_fails_its_request_alone(engine, monkeypatch):
+    monkeypatch.setattr(grammar_module, "LIMITS", LLParserLimits(step_lexer_fuel=1, verbose_errors=False))
+    text = "start: /[a-f]{2,30}x|[a-g]{3,40}y/  // another text than any before"
+    good = Call(engine, [2], max_tokens=20)
+    failed = Call(engine, [1], grammar=text, ignore_eos=False, max_tokens=30).end()
+    assert isinstance(failed.error, InvalidRequest)
+    assert failed.error.param == "grammar"
+    assert "within its grammar" in failed.error.message
+    assert good.end().finish_reason == "length"
+
+
+# ---------------------------------------------------------------------------------------- masks
+
+
+def test_control_tokens_come_only_where_the_grammar_names_them(grammars):
+    matcher = grammars.matcher("start: TEXT <|end|>\nTEXT: /(.|\\n)*/")
+    assert {token for token in allowed(matcher) if token >= tokens.FIRST_SPECIAL} == {tokens.END}
+    for token in (*tokens.encode_text("x"), tokens.END):
+        assert token in allowed(matcher)
+        matcher.advance(token)
+    assert allowed(matcher) == EOS
+
+
+def test_reserved_tokens_never_come(grammars):
+    with pytest.raises(InvalidRequest, match="no token"):
+        grammars.matcher("start: <[200019]>").allowed()
+    anything = allowed(grammars.matcher("start: <[*]> <|end|>"))
+    assert {199_999, 200_002, 200_007} <= anything
+    assert not anything & {200_000, 200_001, 200_019, 201_087}
+
+
+def test_forced_text_is_written_in_the_encoders_own_tokens(grammars):
+    matcher = grammars.matcher('start: "assistant answers" <|end|>')
+    for token in [*tokens.encode_text("assistant answers"), tokens.END]:
+        assert allowed(matcher) == {token}
+        matcher.advance(token)
+
+
+def test_a_grammar_is_compiled_once_and_its_answers_are_apart(grammars, monkeypatch):
+    text = 'start: "one" | "two"  // only here'
+    first = grammars.matcher(text)
+    monkeypatch.setattr(grammar_module, "LLMatcher", None)  # whoever compiles now, fails
+    second = grammars.matcher(text)
+    before = allowed(second)
+    one = tokens.encode_text("one")[0]
+    assert one in allowed(first)
+    first.advance(one)
+    assert allowed(first) == EOS
+    assert allowed(second) == before
+    monkeypatch.undo()
+    for n in range(grammar_module.MAX_COMPILED + 3):
+        grammars.matcher(f'start: "{n}"')
+    assert len(grammars._compiled) == grammar_module.MAX_COMPILED
+
+
+def test_a_mask_is_kept_until_the_answer_goes_on(grammars):
+    """A step that failed is repeated, and asks again."""
+    matcher = grammars.matcher(REGEX)
+    assert allowed(matcher) == allowed(matcher)

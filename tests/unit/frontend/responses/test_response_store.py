@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from frontend.caller import Caller
+from frontend.chat_messages import UserTurn
+from frontend.responses.store import ResponseStore, Stored
+
+ANNE, BERT = Caller("anne", "normal"), Caller("bert", "normal", salt="b")
+
+
+def stored(size: int = 10) -> Stored:
+    return Stored(b"x" * size, b"[]", [UserTurn("hi")])
+
+
+def test_only_who_made_it_finds_it() -> None:
+    store = ResponseStore()
+    store.put(ANNE, "r1", stored())
+    assert store.get(ANNE, "r1") == stored()
+    assert store.get(BERT, "r1") is None
+    assert store.get(Caller("anne", "normal", salt="another"), "r1") is None
+    assert not store.delete(BERT, "r1")
+    assert store.delete(ANNE, "r1")
+    assert store.get(ANNE, "r1") is None
+    assert not store.delete(ANNE, "r1")
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    store = ResponseStore(max_entries=2)
+    store.put(ANNE, "r1", stored())
+    store.put(ANNE, "r2", stored())
+    store.get(ANNE, "r1")
+    store.put(ANNE, "r3", stored())
+    assert [store.get(ANNE, name) is not None for name in ("r1", "r2", "r3")] == [True, False, True]
+
+
+def test_who_holds_most_makes_room() -> None:
+    store = ResponseStore(max_bytes=6 * stored(1000).size)
+    store.put(BERT, "b", stored(1000))
+    for number in range(20):
+        store.put(ANNE, f"a{number}", stored(1000))
+    assert store.get(BERT, "b") is not None
+    assert [store.get(ANNE, f"a{number}") is not None for number in range(20)] == [False] * 15 + [True] * 5
+
+
+def test_what_is_larger_than_all_is_not_kept() -> None:
+    store = ResponseStore(max_bytes=5000)
+    store.put(ANNE, "small", stored())
+    store.put(ANNE, "large", stored(6000))
+    assert store.get(ANNE, "large") is None
+    assert store.get(ANNE, "small") is not None
+
+
+def test_age_counts_from_the_last_use() -> None:
+    now = 0.0
+    store = ResponseStore(ttl_s=10, clock=lambda: now)
+    store.put(ANNE, "r1", stored())
+    store.put(ANNE, "r2", stored())
+    now = 8
+    assert store.get(ANNE, "r1") is not None
+    now = 12
+    assert store.get(ANNE, "r2") is None
+    assert store.get(ANNE, "r1") is not None
+    now = 23
+    assert store.get(ANNE, "r1") is None

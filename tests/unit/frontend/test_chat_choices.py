@@ -1,0 +1,160 @@
+"""Calls, several answers and log-probabilities at the chat route, on a fake engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from frontend.service import Service
+from gpt_oss_triton.errors import InvalidRequest
+from gpt_oss_triton.wire import Event, Logprobs, Message, TokenLogprobs
+from tests.unit.frontend.asgi_client import Exchange
+from tests.unit.frontend.chat_client import folded
+from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton, Request, accepted, finished
+from tests.unit.frontend.harmony_turn import NEXT, call, thought, turn
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/v1/chat/completions"
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+CHAT: dict[str, Any] = {"model": ENSEMBLE, "messages": [{"role": "user", "content": "hi"}]}
+Responses = AsyncIterator[tuple[list[int], Event | None]]
+Until = Callable[[Callable[[], bool]], Awaitable[None]]
+
+
+def script_of(tokens: list[int]) -> Callable[[Request], Responses]:
+    async def script(request: Request) -> Responses:
+        yield accepted()
+        yield tokens[:5], None
+        yield finished(tokens[5:], count=len(tokens))
+
+    return script
+
+
+def of_its_seed(request: Request) -> Responses:
+    return script_of(turn("think", f"I am {request.options.seed}."))(request)
+
+
+async def unstreamed(app: FastAPI, **fields: Any) -> httpx.Response:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shim") as http:
+        return await http.post(PATH, json={**CHAT, **fields})
+
+
+async def streamed(app: FastAPI, **fields: Any) -> list[Any]:
+    exchange = Exchange.post(app, PATH, {**CHAT, **fields, "stream": True})
+    await exchange.finish()
+    *events, done = exchange.events()
+    assert done == "data: [DONE]"
+    return events
+
+
+async def test_a_call_and_its_result(app: FastAPI, fake: FakeTriton) -> None:
+    fake.script = script_of([*thought("I need f."), *NEXT, *call("f", '{"a":  1}')])
+    (choice,) = (await unstreamed(app, tools=TOOLS)).json()["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] is None
+    (made,) = choice["message"]["tool_calls"]
+    assert made["function"] == {"name": "f", "arguments": '{"a":  1}'}
+    again = folded(await streamed(app, tools=TOOLS))[0]
+    assert again["message"]["tool_calls"][0]["function"] == made["function"]
+
+    result = {"role": "tool", "tool_call_id": made["id"], "content": "42"}
+    await unstreamed(app, messages=[*CHAT["messages"], choice["message"], result], tools=TOOLS)
+    caller, answer = fake.requests[-1].prompt.messages[1:]
+    assert (caller.reasoning, caller.tool_calls[0].arguments) == ("I need f.", '{"a":  1}')
+    assert answer == Message("tool", "42", name="f")
+
+
+async def test_several_answers(app: FastAPI, fake: FakeTriton) -> None:
+    fake.script = of_its_seed
+    whole = (await unstreamed(app, n=3, seed=7)).json()
+    assert [c["message"]["content"] for c in whole["choices"]] == ["I am 7.", "I am 8.", "I am 9."]
+    assert [c["index"] for c in whole["choices"]] == [0, 1, 2]
+    assert whole["usage"]["prompt_tokens"] == 7
+    assert whole["usage"]["completion_tokens"] == 3 * len(turn("think", "I am 7."))
+    assert len({request.id for request in fake.requests}) == 3
+    assert {request.id.rpartition("-")[0] for request in fake.requests} == {whole["id"]}
+    *events, usage = await streamed(app, n=3, seed=7, stream_options={"include_usage": True})
+    choices = folded(events)
+    assert [choices[i]["message"]["content"] for i in range(3)] == ["I am 7.", "I am 8.", "I am 9."]
+    assert usage["usage"] == whole["usage"]
+
+
+async def test_answers_come_as_they_are_made(app: FastAPI, fake: FakeTriton, until: Until) -> None:
+    go = asyncio.Event()
+
+    async def script(request: Request) -> Responses:
+        yield accepted()
+        if request.options.seed == 0:
+            await go.wait()
+        yield finished(turn("", f"I am {request.options.seed}."))
+
+    fake.script = script
+    exchange = Exchange.post(app, PATH, {**CHAT, "n": 2, "seed": 0, "stream": True})
+    await until(lambda: b'"finish_reason":"stop"' in exchange.body)
+    go.set()
+    await exchange.finish()
+    ends = [e["choices"][0]["index"] for e in exchange.events()[:-1] if e["choices"][0]["finish_reason"]]
+    assert ends == [1, 0], "the second one waited for nobody"
+
+
+async def test_one_refusal_refuses_all(app: FastAPI, fake: FakeTriton, until: Until) -> None:
+    async def script(request: Request) -> Responses:
+        if request.options.seed == 2:
+            raise InvalidRequest("No.", param="grammar")
+        yield accepted()
+        yield [], None
+        await asyncio.Event().wait()
+
+    fake.script = script
+    response = await unstreamed(app, n=3, seed=1, response_format={"type": "json_object"})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "response_format")
+    service: Service = app.state.service
+    await until(lambda: service.in_flight == 0 and all(request.ended.is_set() for request in fake.requests))
+
+
+async def test_disconnect_ends_all(app: FastAPI, fake: FakeTriton, until: Until) -> None:
+    async def endless(request: Request) -> Responses:
+        yield accepted()
+        yield turn("think", "Hello! ")[:-1], None
+        await asyncio.Event().wait()
+
+    fake.script = endless
+    exchange = Exchange.post(app, PATH, {**CHAT, "n": 2, "stream": True})
+    await exchange.wait_sent(4)
+    exchange.disconnect()
+    await exchange.finish()
+    await until(lambda: {request.id for request in fake.requests} == set(fake.cancelled))
+
+
+async def test_log_probabilities(app: FastAPI, fake: FakeTriton) -> None:
+    tokens = turn("think", "Hello you")
+
+    async def script(request: Request) -> Responses:
+        assert request.options.logprobs == 1
+        yield accepted()
+        for token in tokens:
+            yield [token], Logprobs([TokenLogprobs(-0.5, [(token, -0.5)])])
+        yield finished([], count=len(tokens))
+
+    fake.script = script
+    whole = (await unstreamed(app, logprobs=True, top_logprobs=1)).json()["choices"][0]
+    assert [entry["token"] for entry in whole["logprobs"]["content"]] == ["Hello", " you"]
+    assert bytes(b for entry in whole["logprobs"]["content"] for b in entry["bytes"]) == b"Hello you"
+    again = folded(await streamed(app, logprobs=True, top_logprobs=1))[0]
+    assert again["logprobs"] == whole["logprobs"]
+
+
+async def test_grammar_and_tools_reach_the_engine(app: FastAPI, fake: FakeTriton) -> None:
+    await unstreamed(app, tools=TOOLS, tool_choice="required")
+    (request,) = fake.requests
+    assert request.options.grammar is not None
+    assert "functions." in request.options.grammar
+    assert [tool.name for tool in request.prompt.tools] == ["f"]
+    assert json.loads(json.dumps(request.prompt.tools[0].parameters)) == {"type": "object"}
