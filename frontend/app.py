@@ -98,7 +98,11 @@ def create_app(settings: FrontendSettings) -> FastAPI:
             app.state.service = service
             app.state.bundles = Bundles(service)
             app.state.normalizing = Normalizing(service)
-            app.state.response_store = ResponseStore()
+            app.state.response_store = ResponseStore(
+                settings.stored_responses_mib * 2**20,
+                settings.stored_responses,
+                settings.stored_responses_ttl_s,
+            )
             app.state.live_responses = LiveResponses()
             yield
 
@@ -132,7 +136,7 @@ def _cors(settings: FrontendSettings) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],  # clients add many of their own, and no cookie is ever looked at
             expose_headers=_EXPOSED_HEADERS,
         )

@@ -25,6 +25,12 @@ from gpt_oss_triton.telemetry.record import RequestRecord
 
 router = APIRouter()
 
+_REASONING_NAMES = {
+    "reasoning": ("reasoning",),
+    "reasoning_content": ("reasoning_content",),
+    "both": ("reasoning", "reasoning_content"),
+}
+
 
 @router.post("/v1/chat/completions", openapi_extra=body_schema("ChatRequest"))
 async def chat_completions(request: Request) -> Response:
@@ -53,6 +59,7 @@ async def chat_completions(request: Request) -> Response:
             model=chat.model,
             system_fingerprint=fingerprint(service.load_of(ensemble, answers.records[0].target)),
             include_usage=chat.include_usage,
+            reasoning_names=_REASONING_NAMES[service.settings.reasoning_field],
         )
         headers |= service.admission.limit_headers(request.state.caller)
         if chat.stream:

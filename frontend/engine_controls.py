@@ -10,7 +10,7 @@ from frontend.background import BackgroundTasks
 from frontend.routing.prefix_index import Life
 from frontend.routing.sessions import Sessions
 from frontend.routing.target import Target
-from gpt_oss_triton.errors import ServiceError
+from gpt_oss_triton.errors import ServiceError, UnsupportedParameter
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,8 @@ class EngineControls:
     async def _tell(self, target: Target, max_step_tokens: int | None) -> None:
         try:
             await target.watch.triton.tune(target.watch.engine, max_step_tokens, _TIMEOUT_S)
+        except UnsupportedParameter as error:  # of this engine; it stays as it is
+            log.info("%s: %s", target.name, error.message)
         except ServiceError as error:
             log.warning("%s: its step size could not be set: %s", target.name, error.message)
             self._told.pop(target.name, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from frontend.admission.ask import Estimate
-from gpt_oss_triton.wire import PromptRequest
+from gpt_oss_triton.wire import Message, PromptRequest, encode
 
 # What harmony puts around the text (measured with `harmony.render`).
 _PROMPT_TOKENS = 50
@@ -30,8 +30,7 @@ class Estimator:
         return self._tokens / self._bytes
 
     def estimate(self, prompt: PromptRequest, max_tokens: int | None) -> Estimate:
-        text_bytes = sum(len(m.content.encode()) + len((m.reasoning or "").encode()) for m in prompt.messages)
-        frame_tokens = _PROMPT_TOKENS + _MESSAGE_TOKENS * len(prompt.messages)
+        text_bytes, frame_tokens = _size(prompt)
         return Estimate(
             prompt_tokens=frame_tokens + round(text_bytes * self.tokens_per_byte),
             output_tokens=min(max_tokens or self._reserve, self._reserve),
@@ -44,3 +43,20 @@ class Estimator:
         fade = max(0.0, 1 - estimate.text_bytes / _MEMORY_BYTES)
         self._bytes = self._bytes * fade + estimate.text_bytes
         self._tokens = self._tokens * fade + max(0, prompt_tokens - estimate.frame_tokens)
+
+
+def _size(prompt: PromptRequest) -> tuple[int, int]:
+    """Bytes that become tokens at the ratio, and tokens beside them."""
+    if prompt.token_ids is not None:
+        return 0, len(prompt.token_ids)
+    if prompt.text is not None:
+        return len(prompt.text.encode()), 0
+    schemas = (*prompt.tools, *([prompt.response_format] if prompt.response_format is not None else ()))
+    text_bytes = sum(map(_message_bytes, prompt.messages)) + sum(len(encode(schema)) for schema in schemas)
+    frames = len(prompt.messages) + sum(len(message.tool_calls) for message in prompt.messages)
+    return text_bytes, _PROMPT_TOKENS + _MESSAGE_TOKENS * frames
+
+
+def _message_bytes(message: Message) -> int:
+    calls = sum(len(call.name.encode()) + len(call.arguments.encode()) for call in message.tool_calls)
+    return len(message.content.encode()) + len((message.reasoning or "").encode()) + calls

@@ -12,10 +12,6 @@ from msgspec import Struct
 from frontend.caller import Caller
 from frontend.chat_messages import Turn
 
-MAX_BYTES = 256 * 2**20
-MAX_ENTRIES = 20_000
-TTL_S = 86_400.0  # since it was used last
-
 _OVERHEAD_BYTES = 1024
 Owner = tuple[str, str]
 
@@ -62,14 +58,15 @@ class ResponseStore:
     not used for longest, so nobody can push out what others keep.
 
     Args:
+        ttl_s: since the last use.
         clock: monotonic seconds.
     """
 
     def __init__(
         self,
-        max_bytes: int = MAX_BYTES,
-        max_entries: int = MAX_ENTRIES,
-        ttl_s: float = TTL_S,
+        max_bytes: int,
+        max_entries: int,
+        ttl_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_bytes = max_bytes

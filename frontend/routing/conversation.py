@@ -40,7 +40,8 @@ class Conversation:
         self._add(normalize_text(begin), normalize_text(end))
 
     def add(self, turn: Message) -> None:
-        self._add(turn.role, turn.name or "", turn.content.strip())
+        calls = (text for call in turn.tool_calls for text in (call.name, call.arguments.strip()))
+        self._add(turn.role, turn.name or "", turn.content.strip(), *calls)
 
     def copy(self) -> Self:
         twin = copy.copy(self)

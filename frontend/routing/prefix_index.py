@@ -1,6 +1,6 @@
 """Which targets have computed which beginnings of conversations, and so hold them in their KV caches.
 
-A conversation is cut into points: after each message, and inside of long ones every two kilobytes. The
+A prompt is cut into points: after each message, and inside of long ones every two kilobytes. The
 hash of a point covers everything before it in the order in which `harmony.render` puts it, so equal hashes
 mean equal tokens so far. The text is hashed as it is, not in its normalized form: a cache shares a prefix
 only up to the first token that differs, and the points before a timestamp find exactly that much. (Sessions
@@ -10,13 +10,14 @@ do forgive a new timestamp, see `conversation.py`.)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from cachetools import LRUCache
 
 from frontend.routing.conversation import split
-from gpt_oss_triton.wire import PromptRequest
+from gpt_oss_triton.wire import PromptRequest, encode
 
 Point = tuple[int, int]  # hash, tokens of the prompt up to there
 Life = tuple[int, float]  # pid and start of an engine: its cache does not outlive it
@@ -38,11 +39,10 @@ def prefix_points(prompt: PromptRequest, salt: str, prompt_tokens: int) -> list[
     digest = hashlib.blake2b(f"{salt}\0{prompt.reasoning_effort}".encode(), digest_size=8)
     marks: list[tuple[bytes, int]] = []
     size = 0
-    instructions, turns = split(prompt.messages)
-    for message in (*instructions, *turns):
-        digest.update(f"{message.role}\0{message.name or ''}".encode() + _END)
+    for header, content in _parts(prompt):
+        digest.update(header.encode() + _END)
         size += _HEADER_BYTES
-        text = memoryview((message.content or message.reasoning or "").encode())
+        text = memoryview(content)
         for start in range(0, len(text), _PIECE_BYTES):
             piece = text[start : start + _PIECE_BYTES]
             digest.update(piece)
@@ -54,6 +54,26 @@ def prefix_points(prompt: PromptRequest, salt: str, prompt_tokens: int) -> list[
     if len(marks) > MAX_POINTS:
         marks[_FIRST_POINTS : _FIRST_POINTS - MAX_POINTS] = []
     return [(int.from_bytes(mark), prompt_tokens * at // size) for mark, at in marks]
+
+
+def _parts(prompt: PromptRequest) -> Iterator[tuple[str, bytes]]:
+    """What is rendered, in order: each part's header, and its content."""
+    if prompt.token_ids is not None:
+        yield "ids", array("i", prompt.token_ids).tobytes()
+        return
+    if prompt.text is not None:
+        yield "text", prompt.text.encode()
+        return
+    instructions, turns = split(prompt.messages)
+    for message in instructions:
+        yield f"{message.role}\0{message.name or ''}", message.content.encode()
+    if prompt.tools or prompt.response_format is not None:
+        schemas = (*prompt.tools, *([prompt.response_format] if prompt.response_format is not None else ()))
+        yield "schemas", b"".join(encode(schema) for schema in schemas)
+    for message in turns:
+        yield f"{message.role}\0{message.name or ''}", (message.content or message.reasoning or "").encode()
+        for call in message.tool_calls:
+            yield f"call\0{call.name}", call.arguments.encode()
 
 
 class Match(NamedTuple):

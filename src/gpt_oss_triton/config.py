@@ -217,6 +217,7 @@ class FrontendSettings(_Settings):
     default_temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     default_top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     default_reasoning_effort: Literal["low", "medium", "high"] = "medium"
+    reasoning_field: Literal["reasoning", "reasoning_content", "both"] = "reasoning"  # its name in answers
     # admission
     max_queue: Annotated[int, Field(ge=0)] = 256  # requests that wait in the shim
     queue_wait_s: Seconds = 5.0  # the longest wait that is let in; it adapts below this
@@ -239,6 +240,10 @@ class FrontendSettings(_Settings):
     # answers of deterministic requests, kept whole
     response_cache_entries: Annotated[int, Field(ge=0)] = 0
     response_cache_ttl_s: Seconds = 300.0
+    # answers of /v1/responses, for requests that go on from them
+    stored_responses: Annotated[int, Field(ge=0)] = 20_000  # at most; 0: none
+    stored_responses_mib: Positive = 256
+    stored_responses_ttl_s: Seconds = 86_400.0  # since the last use
     # telemetry; where traces go is OpenTelemetry's own OTEL_EXPORTER_OTLP_ENDPOINT
     metrics: bool = True
     metrics_legacy_names: bool = False  # llm_ttft_ms and others of the server before, beside the new names

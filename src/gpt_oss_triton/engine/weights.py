@@ -83,7 +83,9 @@ class Checkpoint:
                 raise ConfigurationError(
                     f"{self.directory}: {name} has shape {lazy.get_shape()}, but its config.json asks for {list(shape)}."
                 )
-            found: torch.Tensor = lazy[cut] if cut else file.get_tensor(name)
+            # Whole ones are not copied out of the file's pages.
+            is_whole = all(part.indices(size) == (0, size, 1) for part, size in zip(cut, shape, strict=False))
+            found: torch.Tensor = file.get_tensor(name) if is_whole else lazy[cut]
         return found
 
 

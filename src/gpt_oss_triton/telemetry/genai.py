@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-# Routes whose requests are answered by a model, and the names of their spans.
-ROOT_SPANS = {"/v1/chat/completions": "chat_completion"}
-OPERATION = "chat"
+# Routes whose requests are answered by a model: the names of their spans, and of what the model does.
+ROOT_SPANS = {
+    "/v1/chat/completions": "chat_completion",
+    "/v1/completions": "completion",
+    "/v1/responses": "response",
+}
+OPERATIONS = dict.fromkeys(ROOT_SPANS, "chat") | {"/v1/completions": "text_completion"}
 
 OPERATION_NAME = "gen_ai.operation.name"
 PROVIDER_NAME = "gen_ai.provider.name"
@@ -43,6 +47,6 @@ CANCEL_PHASE = "gpt_oss.cancel_phase"
 RESPONSE_CACHE = "gpt_oss.response_cache"
 
 
-def generation_span(model: str) -> str:
+def generation_span(path: str, model: str) -> str:
     """The name of the span of one model's work."""
-    return f"{OPERATION} {model}"
+    return f"{OPERATIONS[path]} {model}"

@@ -39,7 +39,7 @@ def of_admission(record: RequestRecord) -> Attributes:
 def of_generation(record: RequestRecord) -> Attributes:
     return _known(
         {
-            genai.OPERATION_NAME: genai.OPERATION,
+            genai.OPERATION_NAME: genai.OPERATIONS[record.path],
             genai.PROVIDER_NAME: genai.PROVIDER,
             genai.REQUEST_MODEL: record.model,
             genai.RESPONSE_MODEL: record.model,

@@ -62,7 +62,7 @@ class SpanTree:
         record, context = self._record, self._new()
         if record.finish_reason is not None:  # a slow reader takes longer than the model did
             end = record.last_token or end
-        name = genai.generation_span(record.model or UNKNOWN)
+        name = genai.generation_span(record.path, record.model or UNKNOWN)
         attributes = span_attributes.of_generation(record)
         events = [
             Event("attempt", span_attributes.of_attempt(number, attempt), _ns(attempt.began))

@@ -105,14 +105,3 @@ def test_prefix_hits_preemption_and_cancel(started, prompts, mode):
 def test_packed_experts(started, prompts, weights, dtype, mode):
     single, spread = started(weights, dtype=dtype), started(weights, dtype=dtype, **mode)
     assert answers(spread, prompts[:5]) == answers(single, prompts[:5])
-
-
-@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode["gpu_mode"])
-def test_speculation(started, mode):
-    """Prompts that repeat themselves: guesses are made, and change nothing."""
-    prompts = [[n, n + 1, n + 2] * 12 for n in range(3)]
-    pushed = {"logit_bias": dict.fromkeys(range(5), 40.0)}  # the answers repeat as well
-    want = answers(started(speculation="off"), prompts, max_tokens=32, **pushed)
-    spread = started(**mode, speculation="auto")
-    assert answers(spread, prompts, max_tokens=32, **pushed) == want
-    assert spread._counters.drafted_tokens > 0

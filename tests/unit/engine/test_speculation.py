@@ -107,12 +107,12 @@ def test_the_tokens_are_those_without_guesses(engines, options, together):
         answers.append([])
         for first in range(0, 6, together):
             calls = [
-                Call(engine, prompts[n], seed=n, max_tokens=90, **options)
+                Call(engine, prompts[n], seed=n, max_tokens=60, **options)
                 for n in range(first, first + together)
             ]
             ends = [call.end() for call in calls]
-            assert [end.completion_tokens for end in ends] == [90] * together
-            assert [end.blocks for end in ends] == [-(-(end.prompt_tokens + 89) // 16) for end in ends]
+            assert [end.completion_tokens for end in ends] == [60] * together
+            assert [end.blocks for end in ends] == [-(-(end.prompt_tokens + 59) // 16) for end in ends]
             answers[-1] += [call.tokens for call in calls]
     assert answers[0] == answers[1]
 
@@ -121,9 +121,7 @@ def test_guesses_are_counted_and_save_steps(engines):
     counted = []
     for engine in engines:
         before = engine.load()
-        call = Call(
-            engine, [3] * 40, logit_bias={}, max_tokens=200
-        )  # greedy, and random weights go in circles
+        call = Call(engine, [3] * 40, max_tokens=200, **CIRCLES)
         call.end()
         after = engine.load()
         counted.append(

@@ -11,7 +11,7 @@ from frontend.admission.ask import Estimate
 from frontend.admission.estimator import Estimator
 from gpt_oss_triton.bench.workload import WORDS
 from gpt_oss_triton.harmony.render import render
-from gpt_oss_triton.wire import Message, PromptRequest
+from gpt_oss_triton.wire import Message, PromptRequest, ResponseFormat, Tool, ToolCall
 
 CHINESE = "今天天气很好,我们去公园散步吧。"
 
@@ -61,6 +61,30 @@ def test_instructions_turns_and_reasoning_count() -> None:
         ]
     )
     assert Estimator(1).estimate(prompt, 1).prompt_tokens == pytest.approx(len(render(prompt)), rel=0.3)
+
+
+def test_tools_calls_and_formats_count() -> None:
+    schema = {"type": "object", "properties": {f"name{n}": {"type": "string"} for n in range(40)}}
+    prompt = PromptRequest(
+        [
+            Message("user", "What is the weather like? " * 20),
+            Message("assistant", tool_calls=[ToolCall("weather", '{"place": "Oslo"}' * 20)]),
+            Message("tool", "Rain. " * 20, name="weather"),
+        ],
+        tools=[Tool("weather", "Tells the weather. " * 20, schema)],
+        response_format=ResponseFormat("report", schema),
+    )
+    assert Estimator(1).estimate(prompt, 1).prompt_tokens == pytest.approx(len(render(prompt)), rel=0.5)
+
+
+def test_a_raw_prompt_has_no_frame_and_ids_are_counted() -> None:
+    estimator = Estimator(1)
+    assert estimator.estimate(PromptRequest(token_ids=list(range(77))), 1).prompt_tokens == 77
+    text = estimator.estimate(PromptRequest(text="x" * 400), 1)
+    assert (text.prompt_tokens, text.text_bytes, text.frame_tokens) == (100, 400, 0)
+    before = estimator.tokens_per_byte
+    estimator.learn(estimator.estimate(PromptRequest(token_ids=[1] * 5000), 1), 5000)
+    assert estimator.tokens_per_byte == before
 
 
 def test_a_change_of_language_is_followed() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+from typing import Any
+
 from frontend.caller import Caller
 from frontend.chat_messages import UserTurn
 from frontend.responses.store import ResponseStore, Stored
@@ -7,12 +10,18 @@ from frontend.responses.store import ResponseStore, Stored
 ANNE, BERT = Caller("anne", "normal"), Caller("bert", "normal", salt="b")
 
 
+def store_of(
+    *, max_bytes: int = 2**20, max_entries: int = 100, ttl_s: float = 3600, clock: Any = time.monotonic
+) -> ResponseStore:
+    return ResponseStore(max_bytes, max_entries, ttl_s, clock)
+
+
 def stored(size: int = 10) -> Stored:
     return Stored(b"x" * size, b"[]", [UserTurn("hi")])
 
 
 def test_only_who_made_it_finds_it() -> None:
-    store = ResponseStore()
+    store = store_of()
     store.put(ANNE, "r1", stored())
     assert store.get(ANNE, "r1") == stored()
     assert store.get(BERT, "r1") is None
@@ -24,7 +33,7 @@ def test_only_who_made_it_finds_it() -> None:
 
 
 def test_the_least_recently_used_goes_first() -> None:
-    store = ResponseStore(max_entries=2)
+    store = store_of(max_entries=2)
     store.put(ANNE, "r1", stored())
     store.put(ANNE, "r2", stored())
     store.get(ANNE, "r1")
@@ -33,7 +42,7 @@ def test_the_least_recently_used_goes_first() -> None:
 
 
 def test_who_holds_most_makes_room() -> None:
-    store = ResponseStore(max_bytes=6 * stored(1000).size)
+    store = store_of(max_bytes=6 * stored(1000).size)
     store.put(BERT, "b", stored(1000))
     for number in range(20):
         store.put(ANNE, f"a{number}", stored(1000))
@@ -42,7 +51,7 @@ def test_who_holds_most_makes_room() -> None:
 
 
 def test_what_is_larger_than_all_is_not_kept() -> None:
-    store = ResponseStore(max_bytes=5000)
+    store = store_of(max_bytes=5000)
     store.put(ANNE, "small", stored())
     store.put(ANNE, "large", stored(6000))
     assert store.get(ANNE, "large") is None
@@ -51,7 +60,7 @@ def test_what_is_larger_than_all_is_not_kept() -> None:
 
 def test_age_counts_from_the_last_use() -> None:
     now = 0.0
-    store = ResponseStore(ttl_s=10, clock=lambda: now)
+    store = store_of(ttl_s=10, clock=lambda: now)
     store.put(ANNE, "r1", stored())
     store.put(ANNE, "r2", stored())
     now = 8

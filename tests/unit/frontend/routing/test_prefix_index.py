@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from frontend.routing.prefix_index import MAX_POINTS, Match, PrefixIndex, prefix_points
-from gpt_oss_triton.wire import Message, PromptRequest
+from gpt_oss_triton.wire import Message, PromptRequest, Tool, ToolCall
 from tests.unit.frontend.routing.fake_targets import conversation
 
 LIFE = (1, 0.0)
@@ -38,6 +40,32 @@ def test_what_differs_ends_the_common_prefix() -> None:
     assert shared(conversation("a", "b", "c"), conversation("a", "b", "x")) == 2
     assert shared(conversation("a", "b"), conversation("ab")) == 0
     assert shared(conversation("a", "", "b"), conversation("a", "b")) == 1
+
+
+def test_tools_stand_between_the_instructions_and_the_turns() -> None:
+    plain = conversation("a", "b", system="Be brief.")
+    tooled = msgspec.structs.replace(plain, tools=[Tool("weather")])
+    assert shared(plain, tooled) == 1
+    other = msgspec.structs.replace(plain, tools=[Tool("time")])
+    assert shared(tooled, other) == 1
+
+
+def test_a_call_is_part_of_its_turn() -> None:
+    called, other = (
+        PromptRequest([Message("user", "a"), Message("assistant", tool_calls=[ToolCall("f", arguments)])])
+        for arguments in ("{}", '{"a": 1}')
+    )
+    assert shared(called, other) == len(points(called)) - 1
+
+
+@pytest.mark.parametrize("field", ["text", "token_ids"])
+def test_raw_prompts_share_their_beginnings(field: str) -> None:
+    def raw(text: str) -> PromptRequest:
+        value = text if field == "text" else list(text.encode())
+        return PromptRequest(**{field: value})  # type: ignore[arg-type]
+
+    assert shared(raw("a" * 9000 + "b"), raw("a" * 9000 + "c")) >= 4
+    assert shared(raw("a" * 9000), raw("b" * 9000)) == 0
 
 
 def test_instructions_come_first_wherever_they_stand() -> None:
