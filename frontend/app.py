@@ -35,6 +35,7 @@ from frontend.field_policy import Field
 from frontend.limits import BodyTimeout, SizeLimits
 from frontend.normalizing import Normalizing
 from frontend.observed import Observed
+from frontend.reasoning_memory import ReasoningMemory
 from frontend.request_schemas import add_schemas
 from frontend.responses import fields as response_fields
 from frontend.responses.live import LiveResponses
@@ -103,6 +104,7 @@ def create_app(settings: FrontendSettings) -> FastAPI:
                 settings.stored_responses,
                 settings.stored_responses_ttl_s,
             )
+            app.state.reasoning_memory = ReasoningMemory(settings.remember_reasoning_s)
             app.state.live_responses = LiveResponses()
             yield
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import msgspec
 from fastapi import Request
 
 from frontend import joint_record
+from frontend.call_ids import call_id
 from frontend.chat_request import Chat
 from frontend.fold import AnswerFold, Ending, Part
+from frontend.reasoning_memory import ReasoningMemory
 from frontend.request_body import apart_if_large
 from frontend.routing.sessions import Turn
 from frontend.run import Run
@@ -28,22 +31,31 @@ class ChatAnswers:
 
     Args:
         whole: the request's record.
+        keep_reasoning: takes the id of an answer's first call, and what was thought before it.
         records: one for each run; the request's own where there is one run.
         turn: the first run's.
     """
 
     def __init__(
-        self, chat: Chat, whole: RequestRecord, records: list[RequestRecord], runs: list[Run], turn: Turn
+        self,
+        chat: Chat,
+        whole: RequestRecord,
+        keep_reasoning: Callable[[str, str], None],
+        records: list[RequestRecord],
+        runs: list[Run],
+        turn: Turn,
     ) -> None:
         self.records = records
         self.runs: Run | Runs = runs[0] if len(runs) == 1 else Runs(runs)
         self._whole = whole
+        self._keep_reasoning = keep_reasoning
         self._turn = turn
         self._content: list[str] = []  # of the first answer
+        self._reasoning: list[list[str]] = [[] for _ in runs]
+        self._include_reasoning = chat.include_reasoning
         self._folds = [
             AnswerFold(
                 AnswerText(chat.options.stop, chat.functions),
-                include_reasoning=chat.include_reasoning,
                 return_token_ids=chat.return_token_ids,
                 scored=chat.options.logprobs is not None,
             )
@@ -56,7 +68,8 @@ class ChatAnswers:
         async for index, answer in answers:
             for part in self._folds[index].feed(answer):
                 self._note(index, part)
-                yield index, part
+                if self._include_reasoning or isinstance(part, Ending) or part.kind != "reasoning":
+                    yield index, part
 
     def join_records(self) -> None:
         """At the end, however it came. The prompt counts once, as in the usage."""
@@ -67,9 +80,14 @@ class ChatAnswers:
 
     def _note(self, index: int, part: Part) -> None:
         if not isinstance(part, Ending):
-            if index == 0 and part.kind == "content":
+            if part.kind == "reasoning":
+                self._reasoning[index].append(part.text)
+            elif index == 0 and part.kind == "content":
                 self._content.append(part.text)
             return
+        if part.finish_reason == "tool_calls":
+            first = call_id(str(self._whole.completion_id), index, 0)
+            self._keep_reasoning(first, "".join(self._reasoning[index]))
         record = self.records[index]
         record.finish_reason = part.finish_reason
         record.prompt_tokens, record.cached_tokens = part.usage.prompt_tokens, part.usage.cached_tokens
@@ -84,6 +102,8 @@ async def begin(request: Request, chat: Chat, body: bytes) -> ChatAnswers:
     service: Service = request.app.state.service
     whole: RequestRecord = request.state.record
     caller = request.state.caller
+    memory: ReasoningMemory = request.app.state.reasoning_memory
+    chat = memory.recall(caller, chat)
     turn = service.sessions.turn(
         caller,
         service.resolve(chat.model),
@@ -100,7 +120,7 @@ async def begin(request: Request, chat: Chat, body: bytes) -> ChatAnswers:
         mark = body if index == 0 else b"%d %b" % (index, body)
         ask = await apart_if_large(body, service.ask, chat, mark, caller, of_run, record)
         runs.append(Run(service, _seeded(chat, index), ask, of_run, _run_id(whole, index, chat.n)))
-    return ChatAnswers(chat, whole, records, runs, turn)
+    return ChatAnswers(chat, whole, partial(memory.keep, caller), records, runs, turn)
 
 
 async def _only(run: Run) -> AsyncIterator[tuple[int, Answer]]:

@@ -47,11 +47,13 @@ AssistantContent = str | Annotated[list[Part | RefusalPart], Meta(min_length=1)]
 class CalledFunction(Struct, forbid_unknown_fields=True):
     name: FunctionName
     arguments: str
+    parsed_arguments: Any = None  # the client's own
 
 
 class FunctionCall(Struct, tag_field="type", tag="function", forbid_unknown_fields=True):
     id: CallId
     function: CalledFunction
+    index: int | None = None  # of a call that was put together from a stream
 
 
 class CustomCall(Struct, tag_field="type", tag="custom"):
@@ -81,6 +83,7 @@ class AssistantTurn(Struct, tag_field="role", tag="assistant", forbid_unknown_fi
     function_call: dict[str, Any] | None = None
     audio: dict[str, Any] | None = None
     annotations: list[Any] | None = None  # clients echo it; it is not part of the text
+    parsed: Any = None  # the client's own
 
 
 class ToolTurn(Struct, tag_field="role", tag="tool", forbid_unknown_fields=True):
@@ -104,6 +107,21 @@ def read_messages(turns: Sequence[Turn]) -> list[Message]:
     """
     called: dict[str, str] = {}  # function by the id of the call
     return [_message(turn, f"messages[{index}]", called) for index, turn in enumerate(turns)]
+
+
+def unexplained_calls(turns: Sequence[Turn]) -> dict[int, str]:
+    """Ids of the first calls of those of the running turn's messages that came without their reasoning, by the
+    messages' indices."""
+    found: dict[int, str] = {}
+    for index, turn in reversed([*enumerate(turns)]):
+        if not isinstance(turn, AssistantTurn):
+            continue
+        if not turn.tool_calls:
+            break  # an answer: what was thought before it is in no prompt any more
+        first = turn.tool_calls[0]
+        if turn.reasoning is None and turn.reasoning_content is None and isinstance(first, FunctionCall):
+            found[index] = first.id
+    return found
 
 
 def _message(turn: Turn, path: str, called: dict[str, str]) -> Message:

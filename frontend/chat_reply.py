@@ -6,11 +6,13 @@ A chunk differs from the one before in its delta alone, so everything else is en
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from frontend.call_ids import call_id
 from frontend.content_scores import ScoredDelta, TokenScore
 from frontend.fold import Completion, Ending, Part, Usage
 from gpt_oss_triton import __version__
@@ -81,7 +83,9 @@ class ChatReply:
     def choice(self, index: int) -> ChoiceChunks:
         """The chunks of one answer."""
         opening = b"data: " + _encode(self._head)[:-1] + b',"choices":[{"index":%d,"delta":{' % index
-        return ChoiceChunks(opening, self._tail, self._reasoning_names, _CallIds(self._completion_id, index))
+        return ChoiceChunks(
+            opening, self._tail, self._reasoning_names, partial(call_id, self._completion_id, index)
+        )
 
     def usage(self, usage: Usage) -> bytes:
         """The chunk after all ends, for those who asked for it."""
@@ -111,10 +115,9 @@ class ChatReply:
         message |= dict.fromkeys(self._reasoning_names, reasoning)
         message["refusal"] = None
         if answer.calls:
-            ids = _CallIds(self._completion_id, index)
             message["tool_calls"] = [
                 {
-                    "id": ids.of(number),
+                    "id": call_id(self._completion_id, index, number),
                     "type": "function",
                     "function": {"name": call.name, "arguments": "".join(call.arguments)},
                 }
@@ -140,14 +143,14 @@ class ChoiceChunks:
     """
 
     def __init__(
-        self, opening: bytes, tail: bytes, reasoning_names: tuple[str, ...], call_ids: _CallIds
+        self, opening: bytes, tail: bytes, reasoning_names: tuple[str, ...], call_id_of: Callable[[int], str]
     ) -> None:
         self._opening = opening
         self._going_on = b'},"logprobs":null,"finish_reason":null}]' + tail
         self._scored = b'},"logprobs":%b,"finish_reason":null}]' + tail
         self._ending = b'},"logprobs":null,"finish_reason":"%b"%b}]' + tail
         self._reasoning_keys = [_encode(name) + b":" for name in reasoning_names]
-        self._call_ids = call_ids
+        self._call_id_of = call_id_of
         self._begun = False
         self._empty = True  # neither content nor a call so far
 
@@ -182,7 +185,7 @@ class ChoiceChunks:
             return {"index": part.call, "function": {"arguments": part.text}}
         return {
             "index": part.call,
-            "id": self._call_ids.of(part.call or 0),
+            "id": self._call_id_of(part.call or 0),
             "type": "function",
             "function": {"name": part.name, "arguments": part.text},
         }
@@ -191,16 +194,6 @@ class ChoiceChunks:
         token_ids = b"" if ending.token_ids is None else b',"token_ids":' + _encode(ending.token_ids)
         content = b'"content":""' if self._empty else b""
         return self._opening + content + self._ending % (ending.finish_reason.encode(), token_ids)
-
-
-class _CallIds:
-    """Ids of the calls of one answer: made of the answer's own, so that both forms of a reply have the same."""
-
-    def __init__(self, completion_id: str, index: int) -> None:
-        self._answer = f"{completion_id}/{index}"
-
-    def of(self, call: int) -> str:
-        return "call_" + hashlib.blake2b(f"{self._answer}/{call}".encode(), digest_size=12).hexdigest()
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from frontend.answer_format import Format, TextFormat, read_format
 from frontend.chat_fields import FIELDS
-from frontend.chat_messages import Turn, read_messages
+from frontend.chat_messages import Turn, read_messages, unexplained_calls
 from frontend.function_tools import Choice, Functions, Tools, read_functions
 from frontend.request_fields import read_fields
 from gpt_oss_triton.errors import InvalidRequest
@@ -84,6 +84,7 @@ class Chat(Struct, frozen=True):
         n: answers to the prompt.
         functions: names of those that the answer may call.
         grammar_field: what a grammar was made for.
+        unexplained_calls: as of `chat_messages.unexplained_calls`.
     """
 
     model: str
@@ -99,6 +100,7 @@ class Chat(Struct, frozen=True):
     n: int = 1
     functions: frozenset[str] = frozenset()
     grammar_field: Literal["tools", "response_format"] | None = None
+    unexplained_calls: dict[int, str] = {}
 
 
 def read_chat(body: bytes, defaults: Mapping[str, Any] = MappingProxyType({})) -> Chat:
@@ -139,6 +141,7 @@ def chat_of(request: ChatRequest) -> Chat:
         n=request.n,
         functions=functions.names,
         grammar_field=None if grammar is None else "tools" if schema is None else "response_format",
+        unexplained_calls=unexplained_calls(request.messages),
     )
 
 

@@ -63,12 +63,10 @@ class AnswerFold:
         self,
         text: AnswerText,
         *,
-        include_reasoning: bool = True,
         return_token_ids: bool = False,
         scored: bool = False,
     ) -> None:
         self._text = text
-        self._include_reasoning = include_reasoning
         self._token_ids: list[int] | None = [] if return_token_ids else None
         self._scores = ContentScores(text) if scored else None
 
@@ -82,8 +80,6 @@ class AnswerFold:
         if finished is not None:
             deltas += self._text.finish() if scores is None else scores.finish()
         parts: list[Part] = [*deltas]
-        if not self._include_reasoning:
-            parts = [delta for delta in deltas if delta.kind != "reasoning"]
         if finished is not None:
             parts.append(self._ending(finished))
         return parts

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from frontend.chat_request import read_chat
 from frontend.normalizing import Normalizing
+from frontend.reasoning_memory import ReasoningMemory
 from frontend.request_body import apart_if_large, body_of
 from frontend.request_schemas import body_schema
 from frontend.service import Service
@@ -20,11 +21,13 @@ router = APIRouter()
 
 @router.post("/v1/chat/completions/render", openapi_extra=body_schema("ChatRequest"))
 async def render_chat(request: Request) -> Response:
-    """Takes the body of a chat request; nothing is generated."""
+    """Takes the body of a chat request; nothing is generated. The prompt is the one that this caller would get now."""
     service: Service = request.app.state.service
     normalizing: Normalizing = request.app.state.normalizing
     body = await body_of(request)
     chat = await apart_if_large(body, read_chat, body, service.sampling)
+    memory: ReasoningMemory = request.app.state.reasoning_memory
+    chat = memory.recall(request.state.caller, chat)
     ids, info = await normalizing.render(service.resolve(chat.model), chat.prompt)
     reply = {
         "object": "chat.completion.prompt",

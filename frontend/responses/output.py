@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from frontend.call_ids import call_id
 from frontend.chat_reply import token_logprobs
 from frontend.content_scores import ScoredDelta
 from gpt_oss_triton.harmony.answer import AnswerDelta
@@ -20,7 +21,8 @@ class Output:
     items: as they are now; the last one may be in progress.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, response_id: str) -> None:
+        self._response_id = response_id
         self.items: list[Item] = []
         self._open: _TextItem | _CallItem | None = None
         self._kind: tuple[str, int | None] | None = None
@@ -54,7 +56,7 @@ class Output:
         index = len(self.items)
         item: _TextItem | _CallItem
         if delta.kind == "tool_call":
-            item = _CallItem(index, delta.name or "")
+            item = _CallItem(index, delta.name or "", call_id(self._response_id, 0, delta.call or 0))
         else:
             item = _TextItem(index, reasoning=delta.kind == "reasoning")
         self._open = item
@@ -110,14 +112,14 @@ class _TextItem:
 class _CallItem:
     """A call of a function; its record as of `_TextItem`."""
 
-    def __init__(self, index: int, name: str) -> None:
+    def __init__(self, index: int, name: str, call_id: str) -> None:
         self.index = index
         self._arguments: list[str] = []
         self.record: Item = {
             "id": _new_id("fc"),
             "type": "function_call",
             "status": "in_progress",
-            "call_id": _new_id("call"),
+            "call_id": call_id,
             "name": name,
             "arguments": "",
         }

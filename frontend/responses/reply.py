@@ -30,7 +30,7 @@ class Reply:
 
     def __init__(self, request: CreateResponse, response_id: str, created: int, effort: Effort) -> None:
         self.id = response_id
-        self.output = Output()
+        self.output = Output(response_id)
         self._events = 0
         self._record = _unchanging(request, effort) | {
             "id": response_id,

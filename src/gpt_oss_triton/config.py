@@ -218,6 +218,7 @@ class FrontendSettings(_Settings):
     default_top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     default_reasoning_effort: Literal["low", "medium", "high"] = "medium"
     reasoning_field: Literal["reasoning", "reasoning_content", "both"] = "reasoning"  # its name in answers
+    remember_reasoning_s: Annotated[float, Field(ge=0)] = 3600.0  # of calls, for who sends none back; 0: off
     # admission
     max_queue: Annotated[int, Field(ge=0)] = 256  # requests that wait in the shim
     queue_wait_s: Seconds = 5.0  # the longest wait that is let in; it adapts below this

@@ -350,7 +350,6 @@ def test_force_port_leaves_others_alone(launch: Callable[..., Launcher]) -> None
     [
         (["--model", "7b"], {}, "--model: invalid choice"),
         (["--model", "20b", "--checkpoint", "/nowhere"], {}, "error: there is no checkpoint of gpt-oss-20b at /nowhere"),
-        (["--gpu-mode", "tensor"], {}, "error: gpu_mode tensor"),
         (["--config", "/nowhere.toml"], {}, "error: cannot read the configuration file /nowhere.toml"),
         (["--host", "203.0.113.1", "--port", "0"], {}, "error: cannot listen on 203.0.113.1"),
         ([], {"GPT_OSS_PORT": "eighty"}, "error: port (GPT_OSS_PORT)"),

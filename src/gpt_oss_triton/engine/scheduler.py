@@ -2,10 +2,12 @@
 
 Running sequences come first: every decode gets its one token, then prompts fill what the token budget
 leaves, in the order they were admitted, then waiting sequences are admitted while blocks last. One whose next
-blocks are just being computed for another waits until they are, and those behind it go first. When a
-decode needs a block and none is left, the sequence admitted last gives up its blocks and waits again, first
-in line; its full blocks stay findable, so coming back is cheap unless they are needed. What sessions lease
-counts as left: their leases end before anyone gives way.
+blocks are just being computed for another waits until they are, and those behind it go first. A step of a few
+decodes and nothing else is filled up with guesses at what follows them.
+
+When a decode needs a block and none is left, the sequence admitted last gives up its blocks and waits again,
+first in line; its full blocks stay findable, so coming back is cheap unless they are needed. What sessions
+lease counts as left: their leases end before anyone gives way.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ class Sequence:
         computed: leading tokens whose keys and values are in `blocks`.
         names: names of the leading full blocks, as far as tokens are known.
         limit: output tokens at most.
+        lookup: guesses at what comes next.
         found_tokens: leading tokens of the prompt that the prefix cache held when it came, or will hold when its
             wait for `awaited` is over.
         awaited: name of the last block that a running sequence computes and this one waits for.

@@ -13,7 +13,7 @@ GRAM = 3  # tokens that must have occurred before
 LOOK_BACK = 8192  # tokens that are searched
 MAX_DRAFT = 7  # tokens guessed at once
 FIRST_REST, LONGEST_REST = 8, 256  # tokens sampled without a guess after one that was all wrong
-MAX_SEQUENCES = 8  # in a step; with more of them, every weight is read and used anyway
+MAX_SEQUENCES = 6  # in a step; with more of them, every weight is read and used anyway
 _BYTES = array("i").itemsize
 
 

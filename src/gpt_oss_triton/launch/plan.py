@@ -121,11 +121,6 @@ def _engine_for(
     say: Callable[[str], None],
     stopping: Callable[[], bool],
 ) -> EngineSettings:
-    if engine.engine == "native" and engine.gpu_mode not in ("auto", "single"):
-        raise ConfigurationError(
-            f"gpu_mode {engine.gpu_mode} ({_origin(engine, 'gpu_mode')}) spreads a model over several GPUs, which "
-            "the native engine does not serve: use single or auto."
-        )
     engine = engine.with_presets("launcher", threads=available_cores())
     if engine.script is not None:
         return _scripted(model, engine, engine.script, checkpoint, say)

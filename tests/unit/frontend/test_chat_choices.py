@@ -71,6 +71,38 @@ async def test_a_call_and_its_result(app: FastAPI, fake: FakeTriton) -> None:
     assert answer == Message("tool", "42", name="f")
 
 
+@pytest.mark.parametrize("include", [True, False])
+async def test_reasoning_that_is_not_sent_back_is_remembered(
+    app: FastAPI, fake: FakeTriton, include: bool
+) -> None:
+    fake.script = script_of([*thought("I need f."), *NEXT, *call("f", "{}")])
+    (choice,) = (await unstreamed(app, tools=TOOLS, include_reasoning=include)).json()["choices"]
+    assert (choice["message"].get("reasoning") is not None) == include
+    calls = {"role": "assistant", "tool_calls": choice["message"]["tool_calls"]}
+    result = {"role": "tool", "tool_call_id": calls["tool_calls"][0]["id"], "content": "42"}
+    running = [*CHAT["messages"], calls, result]
+
+    async def rendered(*messages: Any) -> list[str | None]:
+        await unstreamed(app, messages=list(messages), tools=TOOLS)
+        return [m.reasoning for m in fake.requests[-1].prompt.messages if m.role == "assistant"]
+
+    assert await rendered(*running) == ["I need f."]
+    assert await rendered(CHAT["messages"][0], {**calls, "reasoning": "mine"}, result) == ["mine"]
+    assert await rendered(CHAT["messages"][0], {**calls, "reasoning": ""}, result) == [""]
+    answered = [*running, {"role": "assistant", "content": "42!"}, *CHAT["messages"]]
+    assert await rendered(*answered) == [None, None], "no prompt has what was thought before an answer"
+
+
+async def test_reasoning_is_dropped_on_request_but_counted(app: FastAPI, fake: FakeTriton) -> None:
+    fake.script = script_of(turn("think hard", "Yes."))
+    whole = (await unstreamed(app, include_reasoning=False)).json()
+    message = whole["choices"][0]["message"]
+    assert (message["reasoning"], message["content"]) == (None, "Yes.")
+    assert whole["usage"]["completion_tokens_details"]["reasoning_tokens"] > 0
+    again = folded(await streamed(app, include_reasoning=False))[0]["message"]
+    assert (again.get("reasoning"), again["content"]) == (None, "Yes.")
+
+
 async def test_several_answers(app: FastAPI, fake: FakeTriton) -> None:
     fake.script = of_its_seed
     whole = (await unstreamed(app, n=3, seed=7)).json()

@@ -109,15 +109,6 @@ def test_a_call_is_announced_once_and_its_arguments_come_as_they_are() -> None:
     assert len(parts) > 3
 
 
-def test_reasoning_is_dropped_on_request_but_counted() -> None:
-    parts = parts_of(
-        AnswerFold(AnswerText(), include_reasoning=False), chunked(turn("think hard", "Yes."), [])
-    )
-    assert [part.text for part in parts if isinstance(part, AnswerDelta)] == ["Yes."]
-    assert isinstance(parts[-1], Ending)
-    assert parts[-1].usage.reasoning_tokens > 0
-
-
 def test_a_stop_string_ends_the_content_and_not_the_reasoning() -> None:
     completion, _ = gathered(turn("a END b", "one END two"), stop=("END",))
     assert ("".join(completion.reasoning), "".join(completion.content)) == ("a END b", "one ")

@@ -81,8 +81,6 @@ def test_the_option_is_stronger_than_the_variable(checkpoint: Path, monkeypatch:
         ({"model": "20b"}, "/nowhere", "no checkpoint of gpt-oss-20b at /nowhere (argument)"),
         ({"model": "120b"}, None, "hf download openai/gpt-oss-120b"),
         ({}, "/nowhere", "--checkpoint needs --model"),
-        ({"gpu_mode": "tensor"}, None, "gpu_mode tensor (argument)"),
-        ({"gpu_mode": "pipeline"}, None, "gpu_mode pipeline (argument)"),
         ({"triton_url": "http://host:8001"}, None, "HOST:PORT"),
         ({"triton_url": "host:8001", "model": "demo"}, None, "the demo runs in the embedded tritonserver"),
         ({"triton_url": "host:8001"}, "/nowhere", "--checkpoint has no effect with --triton-url"),

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cmath>
-#include <cstring>
+#include <limits>
 
 #include "team.hpp"
 #include "vectors.hpp"
@@ -175,9 +175,7 @@ class Row {
   // logits do so in the first pass or two. `mass`: of the set found.
   template <class Enough, class Missing>
   Cut find(Enough enough, Missing missing, double* mass = nullptr) const {
-    static thread_local std::vector<float> memory[3];
-    for (auto& part : memory) part.resize(count_ + 16);
-    float *open = memory[0].data(), *upper = memory[1].data(), *lower = memory[2].data();
+    float *open = scratch(0), *upper = scratch(1), *lower = scratch(2);
     int size = 0;
     for (int i = 0; i < count_; i += 16) {  // what cannot be drawn has no place in a range
       const __m512 x = _mm512_maskz_loadu_ps(lanes(count_ - i), logits_ + i);
@@ -212,6 +210,13 @@ class Row {
         size -= many;
       }
     }
+  }
+
+  // Room for the row and a vector, kept from row to row.
+  float* scratch(int which) const {
+    static thread_local std::vector<float> memory[3];
+    memory[which].resize(count_ + 16);
+    return memory[which].data();
   }
 
   static std::pair<float, float> range(const float* x, int size) {
