@@ -19,7 +19,7 @@ from tests.e2e.shim_process import ShimProcess
 from tests.e2e.triton_direct_client import ENSEMBLE
 
 TURNS = 10
-ARGUMENTS = '{"city": "Genève", "unit": "celsius"}'
+ARGUMENTS = '{"city": "Genève", "unit": "degrees"}'
 TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
@@ -28,7 +28,7 @@ TOOL: dict[str, Any] = {
         "strict": True,
         "parameters": {
             "type": "object",
-            "properties": {"city": {"const": "Genève"}, "unit": {"const": "celsius"}},
+            "properties": {"city": {"const": "Genève"}, "unit": {"const": "degrees"}},
             "required": ["city", "unit"],
             "additionalProperties": False,
         },
@@ -38,7 +38,7 @@ TOOL: dict[str, Any] = {
 # the thought, and keep a second one from following it.
 WRITTEN = {
     **dict.fromkeys(encode_text("commentary to=functions.get_weather "), 40),
-    **dict.fromkeys(encode_text("analysis"), 42),
+    **dict.fromkeys(encode_text("analysis"), 44),
     **dict.fromkeys(encode_text(ARGUMENTS), 50),
     END: 62,
     **dict.fromkeys(encode_text(" think"), 100),

@@ -173,6 +173,7 @@ class NativeEngine:
         self._thread.join(timeout=CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
             self._break("The engine did not finish its last step in time.")
+        self._runner.close()
 
     def _check_open(self, request_id: str) -> None:
         """Refuse what cannot be taken now. Under the lock."""

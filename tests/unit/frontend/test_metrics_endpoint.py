@@ -63,7 +63,8 @@ async def test_a_request_shows(http: httpx.AsyncClient, fake: FakeTriton) -> Non
     of_model = values(shown.text, model_id=ENSEMBLE, dtype="float32", engine="native")
     assert of_model["llm_ttft_seconds_count"] == of_model["llm_e2e_seconds_count"] == 1
     assert of_model["llm_prefill_tokens_total"] == 3  # of 7 tokens 4 came from the cache
-    assert values(shown.text, outcome="ok", model_id=ENSEMBLE)["llm_requests_total"] == 1
+    ok = values(shown.text, outcome="ok", model_id=ENSEMBLE, route="/v1/chat/completions")
+    assert ok["llm_requests_total"] == 1
     assert values(shown.text, decision="admitted")["llm_admission_total"] == 1
     state = values(shown.text)
     assert state["llm_ready"] == state["llm_engine_ready"] == 1
