@@ -32,6 +32,7 @@ EFFORTS: dict[str, ReasoningEffort] = {  # OpenAI's levels -> those gpt-oss was 
     "max": "high",
 }
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
 TokenLimit = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
@@ -65,7 +66,7 @@ class ChatRequest(Struct):
     parallel_tool_calls: bool = True
     response_format: Format = TextFormat()
     prompt_cache_key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
-    service_tier: Literal["auto", "default", "flex", "priority"] = "auto"
+    service_tier: ServiceTier = "auto"
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0

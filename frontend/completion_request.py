@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from frontend.chat_request import StreamOptions, TokenLimit
+from frontend.chat_request import ServiceTier, StreamOptions, TokenLimit
 from frontend.completion_fields import FIELDS
 from frontend.request_fields import read_fields
 from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
@@ -50,7 +50,7 @@ class CompletionRequest(Struct):
     stop_token_ids: list[int] = []
     ignore_eos: bool = False
     skip_special_tokens: bool = True
-    service_tier: Literal["auto", "default", "flex", "priority"] = "auto"
+    service_tier: ServiceTier = "auto"
     return_token_ids: bool = False
 
 

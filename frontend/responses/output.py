@@ -49,8 +49,9 @@ class Output:
         if item is None:
             return []
         item.record["status"] = "completed" if complete else "incomplete"
+        events = item.close()
         done = {"type": "response.output_item.done", "output_index": item.index, "item": dict(item.record)}
-        return [*item.close(), done]
+        return [*events, done]
 
     def _begin(self, delta: AnswerDelta) -> list[Event]:
         index = len(self.items)

@@ -105,7 +105,6 @@ def _unchanging(request: CreateResponse, effort: Effort) -> Record:
         "top_logprobs": request.top_logprobs or 0,
         "top_p": request.top_p,
         "truncation": "disabled",
-        "user": None,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from frontend.chat_messages import FunctionName
-from frontend.chat_request import MAX_TOP_LOGPROBS, Effort, TokenLimit
+from frontend.chat_request import MAX_TOP_LOGPROBS, Effort, ServiceTier, TokenLimit
 from frontend.request_fields import read_fields
 from frontend.responses.fields import FIELDS
 from frontend.responses.item_turns import Turns, read_items
@@ -102,7 +102,7 @@ class CreateResponse(Struct):
         dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
     ] = {}
     prompt_cache_key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
-    service_tier: Literal["auto", "default", "flex", "priority"] = "auto"
+    service_tier: ServiceTier = "auto"
     seed: int | None = None
     top_k: int = 0
     min_p: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpt_oss_triton.launch.triton_server import TritonServer, TritonServerSettings
+from tests.e2e import random_answers
 from tests.e2e.triton_direct_client import ENSEMBLE, READY_S, REPOSITORY, DirectClient, ModelControl
 
 SCRIPT = Path(__file__).with_name("scripted_answers.jsonl")
@@ -50,12 +52,17 @@ def triton(
 
 @pytest.fixture(scope="session")
 def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """A running server with `gpt-oss-20b` and no model behind it: its answers are `scripted_answers.jsonl`'s."""
+    """A running server with `gpt-oss-20b` and no model behind it: its answers are `scripted_answers.jsonl`'s and those
+    of `random_answers.py`."""
+    script = tmp_path_factory.mktemp("script") / "answers.jsonl"
+    script.write_text(
+        SCRIPT.read_text() + "".join(json.dumps(rule) + "\n" for rule in random_answers.rules())
+    )
     settings = TritonServerSettings(
         model_repository=REPOSITORY,
         models=[ENSEMBLE],
         log_file=tmp_path_factory.mktemp("scripted") / "tritonserver.log",
-        environment={"GPT_OSS_ENGINE": "scripted", "GPT_OSS_SCRIPT": str(SCRIPT), "OMP_NUM_THREADS": "1"},
+        environment={"GPT_OSS_ENGINE": "scripted", "GPT_OSS_SCRIPT": str(script), "OMP_NUM_THREADS": "1"},
     )
     with TritonServer(settings) as server:
         server.start()

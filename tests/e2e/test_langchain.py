@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import httpx2
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+from openai import DefaultAsyncHttpxClient
 from pydantic import BaseModel, SecretStr
 
 from gpt_oss_triton.launch.triton_server import TritonServer
@@ -104,7 +104,7 @@ def test_streaming(model: ChatOpenAI) -> None:
 
 
 async def test_async(shim: ShimProcess, responses: bool) -> None:
-    async with httpx2.AsyncClient() as http:  # its own one it keeps, for another test's event loop
+    async with DefaultAsyncHttpxClient() as http:  # its own one it keeps, for another test's event loop
         model = chat_model(shim, responses, http_async_client=http)
         message = await model.bind_tools([get_weather]).ainvoke(WEATHER)
         assert call_of(message)["args"] == ARGUMENTS
