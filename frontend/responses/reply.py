@@ -39,7 +39,6 @@ class Reply:
             "status": "in_progress",
             "error": None,
             "incomplete_details": None,
-            "usage": None,
         }
 
     def record(self) -> Record:

@@ -288,6 +288,8 @@ def test_defaults_stand_in_for_what_is_left_out_and_for_null() -> None:
     assert result.prompt.reasoning_effort == "high"
 
 
-@pytest.mark.parametrize(("tier", "flex"), [("auto", False), ("flex", True), ("priority", False)])
+@pytest.mark.parametrize(
+    ("tier", "flex"), [("auto", False), ("flex", True), ("priority", False), ("fast", False)]
+)
 def test_only_the_flex_tier_gives_way(tier: str, flex: bool) -> None:
     assert read_chat(chat(service_tier=tier)).flex is flex

@@ -1,0 +1,135 @@
+"""Sums, differences, products, quotients and comparisons, with the working in the analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import add, floordiv, mul, sub
+
+from gpt_oss_triton.demo.corpus.draw import Draw
+from gpt_oss_triton.demo.corpus.episode import Episode, Turn
+from gpt_oss_triton.demo.corpus.thought import effort_of
+from gpt_oss_triton.wire import ReasoningEffort
+
+_OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": add, "-": sub, "*": mul, "/": floordiv}
+_PLACES = ("ones", "tens", "hundreds", "thousands")
+_ASK = {
+    "+": (
+        "What is {a} + {b}?", "{a} + {b} = ?", "Calculate {a} + {b}.", "How much is {a} plus {b}?", "Add {a} and {b}.",
+        "What is the sum of {a} and {b}?", "Please add {b} to {a}.", "{a} plus {b}", "Compute {a}+{b}", "What's {a}+{b}?",
+        "I have {a} coins and get {b} more. How many coins do I have?", "Can you tell me what {a} + {b} is?",
+        "There are {a} cars and {b} buses. How many vehicles are there?", "{a}+{b}", "Solve {a} + {b}.",
+        "What do you get when you add {a} and {b}?", "Sum {a} and {b}, please.", "Could you work out {a} plus {b}?",
+    ),
+    "-": (
+        "What is {a} - {b}?", "{a} - {b} = ?", "Calculate {a} - {b}.", "How much is {a} minus {b}?", "Subtract {b} from {a}.",
+        "What is the difference between {a} and {b}?", "{a} minus {b}", "Compute {a}-{b}", "What's {a}-{b}?",
+        "I have {a} coins and spend {b}. How many are left?", "Can you tell me what {a} - {b} is?", "{a}-{b}",
+        "There were {a} birds and {b} flew away. How many stayed?", "Solve {a} - {b}.", "Take {b} away from {a}.",
+        "What remains of {a} when you take away {b}?", "Could you work out {a} minus {b}?",
+    ),
+    "*": (
+        "What is {a} * {b}?", "{a} x {b} = ?", "Calculate {a} * {b}.", "How much is {a} times {b}?", "Multiply {a} by {b}.",
+        "What is the product of {a} and {b}?", "{a} times {b}", "Compute {a}*{b}", "What's {a} x {b}?", "{a}*{b}",
+        "There are {a} boxes with {b} pens each. How many pens are there?", "Can you tell me what {a} times {b} is?",
+        "Solve {a} * {b}.", "One ticket costs {b} dollars. What do {a} tickets cost?", "Could you work out {a} times {b}?",
+    ),
+    "/": (
+        "What is {a} / {b}?", "{a} / {b} = ?", "Calculate {a} / {b}.", "How much is {a} divided by {b}?", "Divide {a} by {b}.",
+        "{a} divided by {b}", "Compute {a}/{b}", "What's {a} / {b}?", "Share {a} sweets among {b} children. How many does each get?",
+        "Can you tell me what {a} divided by {b} is?", "Solve {a} / {b}.", "Could you work out {a} divided by {b}?",
+    ),
+}  # fmt: skip
+_COMPARE = (
+    "Which is larger, {a} or {b}?", "Is {a} greater than {b}?", "Which number is bigger: {a} or {b}?", "What is more, {a} or {b}?",
+    "Compare {a} and {b}.", "Tell me the larger of {a} and {b}.", "Which one is greater, {a} or {b}?", "Is {a} more than {b}?",
+    "Which of these is the larger number, {a} or {b}?",
+)  # fmt: skip
+
+
+def arithmetic(draw: Draw) -> Episode:
+    effort = effort_of(draw)
+    sign = draw.random.choice("++++---**/")
+    a, b = _operands(draw, sign)
+    c = _OPERATIONS[sign](a, b)
+    text = draw.pick(_ASK[sign]).format(a=a, b=b)
+    final = f"{a} {sign} {b} = {c}."
+    return Episode("arithmetic", (Turn(text, working(sign, a, b, effort), final),), effort, has=(str(c),))
+
+
+def comparison(draw: Draw) -> Episode:
+    effort = effort_of(draw)
+    size = draw.random.choice((20, 100, 999, 999))
+    a, b = draw.pair((0, size), (0, size))
+    b += a == b
+    larger, smaller = max(a, b), min(a, b)
+    short = f"Compare {a} and {b}."
+    medium = f" {a} has {len(str(a))} digits, {b} has {len(str(b))}."
+    high = f" {larger} - {smaller} = {larger - smaller}, so {larger} is larger."
+    analysis = short + (medium if effort != "low" else "") + (high if effort == "high" else "")
+    text = draw.pick(_COMPARE).format(a=a, b=b)
+    final = f"{larger} is larger than {smaller}."
+    if text.startswith("Is "):
+        final = f"{'Yes' if a > b else 'No'}, {larger} is larger than {smaller}."
+    return Episode("comparison", (Turn(text, analysis, final),), effort, has=(final,))
+
+
+def _operands(draw: Draw, sign: str) -> tuple[int, int]:
+    if sign in "+-":
+        size = draw.random.choice((10, 100, 100, 999, 999))
+        a, b = draw.pair((0, size), (0, size))
+        return (max(a, b), min(a, b)) if sign == "-" else (a, b)
+    if sign == "*":
+        return draw.pair((2, 12), (2, 12)) if draw.chance(0.5) else draw.pair((11, 99), (2, 9))
+    a, b = draw.pair((2, 12), (2, 12))
+    return a * b, b
+
+
+def working(sign: str, a: int, b: int, effort: ReasoningEffort) -> str:
+    """The task, the steps place by place, and with high effort the opposite calculation."""
+    steps = {"+": _added, "-": _subtracted, "*": _multiplied, "/": _divided}[sign](a, b)
+    if effort == "low":
+        return " ".join(f"{step}." for step in steps)
+    named = [f"{place}: {step}." for place, step in zip(_PLACES, steps, strict=False)]
+    text = f"{a} {sign} {b}. Step by step. " + " ".join(named)
+    if effort == "medium":
+        return text
+    c = _OPERATIONS[sign](a, b)
+    back = {
+        "+": f"{c} - {b} = {a}",
+        "-": f"{c} + {b} = {a}",
+        "*": f"{c} / {b} = {a}",
+        "/": f"{c} * {b} = {a}",
+    }[sign]
+    return f"{text} So {a} {sign} {b} = {c}. Check: {back}."
+
+
+def _added(a: int, b: int) -> list[str]:
+    steps, carry = [], 0
+    for place in range(max(len(str(a)), len(str(b)))):
+        x, y = a // 10**place % 10, b // 10**place % 10
+        total = x + y + carry
+        steps.append(f"{x} + {y}" + (f" + {carry}" if carry else "") + f" = {total}")
+        carry = total // 10
+    return steps
+
+
+def _subtracted(a: int, b: int) -> list[str]:
+    steps, borrow = [], 0
+    for place in range(max(len(str(a)), len(str(b)))):
+        x, y = a // 10**place % 10, b // 10**place % 10
+        rest = x - y - borrow
+        lent = "10 + " if rest < 0 else ""
+        steps.append(f"{lent}{x} - {y}" + (f" - {borrow}" if borrow else "") + f" = {rest % 10}")
+        borrow = int(rest < 0)
+    return steps
+
+
+def _multiplied(a: int, b: int) -> list[str]:
+    if a <= 12:
+        return [f"{a} * {b} = {a * b}"]
+    ones, tens = a % 10 * b, a // 10 * b
+    return [f"{a % 10} * {b} = {ones}", f"{a // 10} * {b} = {tens}", f"{tens}0 + {ones} = {a * b}"]
+
+
+def _divided(a: int, b: int) -> list[str]:
+    return [f"{b} * {a // b} = {a}"]

@@ -1,0 +1,66 @@
+"""Seeded choices, from the part of every list that is for training or from the part that is held out."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal
+
+Split = Literal["train", "held"]
+
+_HELD_SHARE = 6  # one of so many is held out
+
+
+class Draw:
+    """
+    Args:
+        seed: equal seeds of one split draw alike.
+        split: what comes from `pick`, `picks` and `pair` is never drawn in the other split.
+    """
+
+    def __init__(self, seed: str, split: Split) -> None:
+        self.random = random.Random(f"{split}/{seed}")
+        self.split: Split = split
+
+    def pick(self, items: Sequence[str]) -> str:
+        return self.random.choice(_part(tuple(items), self.split))
+
+    def picks(self, items: Sequence[str], count: int) -> list[str]:
+        """Distinct ones, as many as there are, at most `count`."""
+        part = _part(tuple(items), self.split)
+        return self.random.sample(part, min(count, len(part)))
+
+    def shared(self, items: Sequence[str]) -> str:
+        """One of all: for what the model has to know by heart."""
+        return self.random.choice(items)
+
+    def number(self, first: int, last: int) -> int:
+        return self.random.randint(first, last)
+
+    def pair(self, first: tuple[int, int], second: tuple[int, int]) -> tuple[int, int]:
+        """Two numbers, each in its range, ends included; which pairs there are is held out, not which numbers."""
+        while True:
+            a, b = self.number(*first), self.number(*second)
+            if _is_held(f"{a} {b}") == (self.split == "held"):
+                return a, b
+
+    def chance(self, share: float) -> bool:
+        return self.random.random() < share
+
+
+@lru_cache(maxsize=1024)
+def _part(items: tuple[str, ...], split: Split) -> tuple[str, ...]:
+    # By rank of the checksum, so that also a short list has a part that is held out.
+    ranked = sorted(items, key=lambda item: (_checksum(item), item))
+    held = max(1, len(ranked) // _HELD_SHARE)
+    return tuple(ranked[:held] if split == "held" else ranked[held:])
+
+
+def _is_held(text: str) -> bool:
+    return _checksum(text) % _HELD_SHARE == 0
+
+
+def _checksum(text: str) -> int:
+    return zlib.crc32(text.encode())

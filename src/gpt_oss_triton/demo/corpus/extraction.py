@@ -1,0 +1,60 @@
+"""A text's values as JSON, by a schema that the prompt brings."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gpt_oss_triton.demo.corpus.draw import Draw
+from gpt_oss_triton.demo.corpus.episode import Episode, Turn
+from gpt_oss_triton.demo.corpus.fields import Field, fields, mentioned, object_schema
+from gpt_oss_triton.demo.corpus.thought import effort_of, thought
+from gpt_oss_triton.demo.corpus.words import CITIES, LIKES, NAMES, THINGS
+from gpt_oss_triton.wire import ResponseFormat
+
+_ASK = (
+    "Extract the data: {m}.", "Fill in the form: {m}.", "{m}", "Here is the {t}: {m}.", "I have a {t} with {m}.", "Make JSON of this: {m}.",
+    "The {t} has {m}.", "Read this and give me the fields: {m}.", "Convert to JSON: {m}.", "We got a {t}: {m}.", "Please note: {m}.",
+    "Turn this into JSON. {m}", "Describe the {t}: {m}.", "This {t} comes with {m}.",
+)  # fmt: skip
+_PEOPLE = (
+    "{name} is {age} years old and lives in {city}.", "{name} from {city} is {age}.", "My friend {name} lives in {city} and is {age} years old.",
+    "{name}, {age}, {city}.", "At {age}, {name} moved to {city}.", "In {city} there lives {name}, who is {age}.", "I am {name}, {age}, from {city}.",
+    "Meet {name} of {city}, {age} years old.", "The man is called {name}. He is {age} and comes from {city}.",
+)  # fmt: skip
+_HOBBIES = (
+    "{name} likes {hobby} and lives in {city}.", "{name} from {city} loves {hobby}.", "In {city}, {name} enjoys {hobby}.",
+    "My friend {name} does {hobby} in {city}.", "{hobby} is what {name} of {city} likes most.",
+)  # fmt: skip
+
+
+def extraction(draw: Draw) -> Episode:
+    if draw.chance(0.25):
+        return _people(draw)
+    thing = draw.pick(THINGS)
+    chosen = fields(draw, draw.number(1, 4), thing)
+    text = draw.pick(_ASK).format(m=mentioned(draw, chosen), t=thing)
+    return _asked(draw, text, chosen, thing)
+
+
+def _people(draw: Draw) -> Episode:
+    with_age = draw.chance(0.6)
+    values: dict[str, Any] = {"name": draw.pick(NAMES), "city": draw.pick(CITIES)}
+    values |= {"age": draw.number(1, 99)} if with_age else {"hobby": draw.pick(LIKES)}
+    text = draw.pick(_PEOPLE if with_age else _HOBBIES).format(**values)
+    names = draw.random.sample(list(values), draw.number(2, 3))
+    kinds = {name: "integer" if name == "age" else "string" for name in names}
+    chosen = [Field(name, name, {"type": kinds[name]}, values[name], str(values[name])) for name in names]
+    return _asked(draw, text, chosen, "person")
+
+
+def _asked(draw: Draw, text: str, chosen: list[Field], thing: str) -> Episode:
+    effort = effort_of(draw)
+    data = {field.name: field.value for field in chosen}
+    final = json.dumps(data, separators=(",", ":"))
+    listed = ", ".join(f"{field.name} {json.dumps(field.value)}" for field in chosen)
+    analysis = thought(
+        effort, f"JSON with {len(chosen)} fields.", f"I read: {listed}.", "That is all that the schema wants."
+    )
+    wanted = ResponseFormat(thing, object_schema(chosen))
+    return Episode("extraction", (Turn(text, analysis, final),), effort, data=data, response_format=wanted)

@@ -1,0 +1,141 @@
+"""Named values of a schema, and how a user speaks of them: for functions' arguments and for answers as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpt_oss_triton.demo.corpus.draw import Draw
+from gpt_oss_triton.demo.corpus.vocables import vocable
+from gpt_oss_triton.demo.corpus.words import ADJECTIVES, CITIES, FIELDS, NAMES, NOUNS
+
+_MENTIONS = (
+    "{f} {v}", "{f}: {v}", "the {f} is {v}", "{f} = {v}", "{f} is {v}", "{f} {v}", "a {f} of {v}", "{v} as the {f}", "{f} set to {v}",
+    "the {f} should be {v}", "{v} for the {f}", "{f} equal to {v}",
+)  # fmt: skip
+_DESCRIPTIONS = (
+    "The {f}",
+    "{f} to use",
+    "The {f} of the {t}",
+    "Which {f}",
+    "{f} of the {t}",
+    "Name of the {f}",
+    "The {f} that is wanted",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """
+    Attributes:
+        name: in the schema, perhaps of two words: `order_color`.
+        spoken: the same as a user says it: `order color`.
+        said: its value as a user says it.
+    """
+
+    name: str
+    spoken: str
+    schema: dict[str, Any]
+    value: Any
+    said: str
+
+
+def fields(draw: Draw, count: int, thing: str) -> list[Field]:
+    """Different ones, with values of all plain types."""
+    bare = draw.picks(FIELDS, count)
+    bare = [vocable(draw) if draw.chance(0.25) else name for name in bare]
+    return [_field(draw, name, thing) for name in dict.fromkeys(bare)]
+
+
+def text_value(draw: Draw) -> str:
+    """A word or two, or a name."""
+    style = draw.random.random()
+    if style < 0.2:
+        return draw.pick(NAMES)
+    if style < 0.4:
+        return draw.pick(CITIES)
+    if style < 0.55:
+        return draw.pick(NOUNS)
+    if style < 0.7:
+        return f"{draw.pick(ADJECTIVES)} {draw.pick(NOUNS)}"
+    return vocable(draw) if style < 0.9 else f"{vocable(draw)} {vocable(draw)}"
+
+
+def phrase(draw: Draw) -> str:
+    """Some words that make no sense, as a text to be passed on whole."""
+    return " ".join(draw.pick(NOUNS) if draw.chance(0.5) else vocable(draw) for _ in range(draw.number(2, 6)))
+
+
+def mentioned(draw: Draw, chosen: Sequence[Field]) -> str:
+    """The fields and their values in words, in any order."""
+    order = draw.random.sample(list(chosen), len(chosen))
+    parts = [draw.pick(_MENTIONS).format(f=field.spoken, v=field.said) for field in order]
+    joint = draw.random.choice((", ", " and ", ", and ", "; "))
+    return ", ".join(parts[:-1]) + joint + parts[-1] if len(parts) > 1 else parts[0]
+
+
+def object_schema(chosen: Sequence[Field], optional: Sequence[Field] = ()) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {field.name: field.schema for field in (*chosen, *optional)},
+        "required": [field.name for field in chosen],
+        "additionalProperties": False,
+    }
+
+
+def _field(draw: Draw, bare: str, thing: str) -> Field:
+    name = bare if draw.chance(0.7) else f"{draw.pick(NOUNS)}_{bare}"
+    schema, value, said = _typed(draw)
+    if draw.chance(0.5):
+        schema["description"] = draw.pick(_DESCRIPTIONS).format(f=bare, t=thing)
+    return Field(name, name.replace("_", " "), schema, value, said)
+
+
+def _typed(draw: Draw) -> tuple[dict[str, Any], Any, str]:
+    return draw.random.choices(list(_TYPES), list(_TYPES.values()))[0](draw)
+
+
+def _string(draw: Draw) -> tuple[dict[str, Any], Any, str]:
+    text = text_value(draw)
+    return {"type": "string"}, text, f'"{text}"' if draw.chance(0.15) else text
+
+
+def _integer(draw: Draw) -> tuple[dict[str, Any], Any, str]:
+    number = draw.number(0, draw.random.choice((9, 99, 999)))
+    return {"type": "integer"}, number, str(number)
+
+
+def _decimal(draw: Draw) -> tuple[dict[str, Any], Any, str]:
+    number = draw.number(0, 99) + draw.number(1, 9) / 10
+    return {"type": "number"}, number, str(number)
+
+
+def _boolean(draw: Draw) -> tuple[dict[str, Any], Any, str]:
+    yes = draw.chance(0.5)
+    return (
+        {"type": "boolean"},
+        yes,
+        draw.random.choice(("yes", "true", "on") if yes else ("no", "false", "off")),
+    )
+
+
+def _choice(draw: Draw) -> tuple[dict[str, Any], Any, str]:
+    choices = draw.picks(ADJECTIVES, 3)
+    picked = draw.random.choice(choices)
+    return {"type": "string", "enum": choices}, picked, picked
+
+
+def _texts(draw: Draw) -> tuple[dict[str, Any], Any, str]:
+    words = [text_value(draw).split()[0] for _ in range(draw.number(2, 3))]
+    return {"type": "array", "items": {"type": "string"}}, words, ", ".join(words[:-1]) + f" and {words[-1]}"
+
+
+def _numbers(draw: Draw) -> tuple[dict[str, Any], Any, str]:
+    numbers = [draw.number(0, 99) for _ in range(draw.number(2, 4))]
+    return {"type": "array", "items": {"type": "integer"}}, numbers, ", ".join(map(str, numbers))
+
+
+_TYPES: dict[Callable[[Draw], tuple[dict[str, Any], Any, str]], float] = {
+    _string: 0.5, _integer: 0.22, _decimal: 0.04, _boolean: 0.08, _choice: 0.08, _texts: 0.04, _numbers: 0.04,
+}  # fmt: skip

@@ -1,0 +1,65 @@
+"""Which conversations there are, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from gpt_oss_triton.demo.corpus import arithmetic, extraction, facts, lists, plain, reference, tooling
+from gpt_oss_triton.demo.corpus.draw import Draw, Split
+from gpt_oss_triton.demo.corpus.episode import Episode
+
+_MAKERS: dict[Callable[[Draw], Episode], float] = {
+    plain.talk: 1.2,
+    plain.unknown: 0.8,
+    arithmetic.arithmetic: 3.0,
+    arithmetic.comparison: 0.7,
+    facts.facts: 1.8,
+    lists.copying: 1.8,
+    lists.picking: 1.0,
+    lists.times: 0.4,
+    lists.counting: 0.5,
+    lists.naming: 0.3,
+    lists.spelling: 0.6,
+    extraction.extraction: 3.0,
+    tooling.call: 4.5,
+    tooling.two_calls: 0.8,
+    tooling.second_call: 0.8,
+    tooling.no_call: 1.0,
+    reference.told: 1.2,
+    reference.calculated_on: 0.6,
+    reference.said_again: 0.6,
+    reference.another: 0.4,
+    reference.persona: 0.4,
+}
+KINDS = (
+    "talk", "unknown", "arithmetic", "comparison", "facts", "copying", "reversing", "counting words", "picking", "times",
+    "counting", "naming", "spelling", "extraction", "call", "two calls", "no call", "reference", "persona",
+)  # fmt: skip
+
+_INSTRUCTIONS = (
+    "You are a helpful assistant.", "Be brief.", "Answer politely.", "You are a friendly assistant.", "Help the user.", "Keep your answers short.",
+    "You help people with their questions.", "Always be kind.",
+)  # fmt: skip
+_BEFORE: tuple[Callable[[Draw], Episode], ...] = (
+    plain.talk,
+    facts.facts,
+    arithmetic.arithmetic,
+    lists.copying,
+)
+
+
+def episode(seed: int, index: int, split: Split) -> Episode:
+    """Conversation number `index`; equal arguments give equal conversations."""
+    draw = Draw(f"{seed}/{index}", split)
+    maker = draw.random.choices(list(_MAKERS), list(_MAKERS.values()))[0]
+    made = maker(draw)
+    if draw.chance(0.3):
+        made = replace(
+            made, date=f"{draw.number(2024, 2027)}-{draw.number(1, 12):02}-{draw.number(1, 28):02}"
+        )
+    if not made.instructions and draw.chance(0.3):
+        made = replace(made, instructions=draw.pick(_INSTRUCTIONS))
+    if len(made.turns) == 1 and made.kind != "unknown" and not made.response_format and draw.chance(0.12):
+        made = replace(made, turns=(*draw.random.choice(_BEFORE)(draw).turns, *made.turns))
+    return made

@@ -1,0 +1,109 @@
+"""Choosing among functions, filling their arguments, using their results, and doing without them."""
+
+from __future__ import annotations
+
+from gpt_oss_triton.demo.corpus.arithmetic import arithmetic
+from gpt_oss_triton.demo.corpus.draw import Draw
+from gpt_oss_triton.demo.corpus.episode import Call, Episode, Turn
+from gpt_oss_triton.demo.corpus.facts import facts
+from gpt_oss_triton.demo.corpus.functions import Wanted, result, several, tools_of
+from gpt_oss_triton.demo.corpus.plain import talk
+from gpt_oss_triton.demo.corpus.thought import effort_of, thought
+from gpt_oss_triton.wire import ReasoningEffort
+
+
+def call(draw: Draw) -> Episode:
+    """One call, and an answer that uses its result."""
+    effort = effort_of(draw)
+    offered = several(draw, draw.random.choice((1, 2, 2, 3, 4)))
+    made, said, has = _call(draw, offered[0], effort)
+    turn = Turn(offered[0].text, _about(effort, made), said, (made,))
+    return Episode("call", (turn,), effort, has=has, tools=tools_of(draw, offered))
+
+
+def two_calls(draw: Draw) -> Episode:
+    effort = effort_of(draw)
+    offered = several(draw, draw.number(2, 3))
+    first, first_said, first_has = _call(draw, offered[0], effort)
+    second, second_said, second_has = _call(draw, offered[1], effort)
+    joint = draw.random.choice((" Then: ", " After that: ", " And also: ", " And then: ", " Next: "))
+    turn = Turn(
+        offered[0].text + joint + offered[1].text,
+        _about(effort, second),
+        f"{first_said} {second_said}",
+        (first, second),
+    )
+    return Episode("two calls", (turn,), effort, has=first_has + second_has, tools=tools_of(draw, offered))
+
+
+def second_call(draw: Draw) -> Episode:
+    """A call in an earlier turn, then another one, or a question about the first."""
+    effort = effort_of(draw)
+    offered = several(draw, draw.number(2, 3))
+    first, said, has = _call(draw, offered[0], effort)
+    earlier = Turn(offered[0].text, _about(effort, first), said, (first,))
+    tools = tools_of(draw, offered)
+    if draw.chance(0.3):
+        asked = draw.pick(
+            (
+                "What was the result?",
+                "Tell me again.",
+                "Repeat that, please.",
+                "What did you find?",
+                "Say that again.",
+                "And the result was?",
+            )
+        )
+        analysis = thought(
+            effort, "The user asks for it again.", "I have the result.", "No function is needed."
+        )
+        return Episode("reference", (earlier, Turn(asked, analysis, said)), effort, has=has, tools=tools)
+    if draw.chance(0.2):
+        chat = talk(draw)
+        return Episode("no call", (earlier, *chat.turns), chat.effort, has=chat.has, tools=tools)
+    made, said, has = _call(draw, offered[1], effort)
+    later = Turn(offered[1].text, _about(effort, made), said, (made,))
+    return Episode("call", (earlier, later), effort, has=has, tools=tools)
+
+
+def no_call(draw: Draw) -> Episode:
+    """Functions are offered, and none of them is what the user wants."""
+    offered = several(draw, draw.number(2, 4))
+    if draw.chance(0.6):
+        plain = draw.random.choice((talk, talk, facts, arithmetic))(draw)
+        tools = tools_of(draw, offered)
+        return Episode("no call", plain.turns, plain.effort, has=plain.has, tools=tools)
+    effort = effort_of(draw)
+    missing, *others = offered
+    final = f"I am sorry, I have no function to {missing.spoken}."
+    analysis = thought(
+        effort, f"The user wants: {missing.spoken}.", f"I have {_names(others)}.", "None of them fits."
+    )
+    return Episode(
+        "no call",
+        (Turn(missing.text, analysis, final),),
+        effort,
+        has=("no function",),
+        tools=tools_of(draw, others),
+    )
+
+
+def _call(draw: Draw, one: Wanted, effort: ReasoningEffort) -> tuple[Call, str, tuple[str, ...]]:
+    analysis = thought(
+        effort,
+        f"I call {one.tool.name}.",
+        f"Arguments: {one.listed}.",
+        f"The user wants: {one.spoken}. No other function fits.",
+    )
+    text, said, has = result(draw, one.spoken.split()[1])
+    return Call(analysis, one.tool.name, one.arguments, text), said, has
+
+
+def _about(effort: ReasoningEffort, made: Call) -> str:
+    return thought(
+        effort, "I have the result.", f"{made.name} gave {made.result}.", "I tell the user what it says."
+    )
+
+
+def _names(offered: list[Wanted]) -> str:
+    return ", ".join(one.tool.name for one in offered)

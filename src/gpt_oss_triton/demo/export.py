@@ -1,0 +1,129 @@
+"""The trained model as the few tensors that say all of it, and those as a checkpoint in the published layout.
+
+The checkpoint's two tables of 201,088 rows are made from the spelling of the tokens, so nothing else needs to be
+kept: everything but the experts as bfloat16, the experts as MXFP4.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from gpt_oss_triton.checkpoint.config_files import generation_config, model_config
+from gpt_oss_triton.checkpoint.safetensors_file import write_safetensors
+from gpt_oss_triton.checkpoint.shapes import Shape
+from gpt_oss_triton.checkpoint.tokenizer_files import write_tokenizer_files
+from gpt_oss_triton.checkpoint.weights import PlannedTensor
+from gpt_oss_triton.demo.mixture import Mixture
+from gpt_oss_triton.demo.model import Attention, DemoModel
+from gpt_oss_triton.demo.vocabulary import Vocabulary
+from gpt_oss_triton.kernels import mxfp4
+
+Tensors = dict[str, torch.Tensor]
+Progress = Callable[[int, int], None]  # bytes written, bytes in all
+
+_ROWS = 1 << 14  # of the vocabulary, made at once
+_TABLES = ("spelling", "own_in", "own_out", "never")
+
+
+@torch.no_grad()
+def compact(model: DemoModel) -> Tensors:
+    """bfloat16 and packed tensors: the layers' by their published names, the vocabulary's by ours."""
+    vocabulary = model.vocabulary
+    found = {f"vocabulary.{name}": getattr(vocabulary, name) for name in _TABLES}
+    found["model.norm.weight"] = model.norm
+    for layer, (attention, mixture) in enumerate(model.layers):
+        for tensors in (_attention(attention, model.shape), _mixture(mixture)):
+            found |= {f"model.layers.{layer}.{name}": tensor for name, tensor in tensors.items()}
+    found = {n: t if t.dtype == torch.uint8 else t.bfloat16() for n, t in found.items()}
+    found["vocabulary.own"] = vocabulary.own.int()
+    return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
+
+
+def _attention(part: Attention, shape: Shape) -> Tensors:
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    found: Tensors = {
+        "input_layernorm.weight": part.norm, "self_attn.sinks": part.sinks,
+        "self_attn.o_proj.weight": part.out, "self_attn.o_proj.bias": part.out_bias,
+    }  # fmt: skip
+    weights, biases = (torch.split(t, [queries, keys, keys]) for t in (part.qkv, part.qkv_bias))
+    for name, weight, bias in zip("qkv", weights, biases, strict=True):
+        found |= {f"self_attn.{name}_proj.weight": weight, f"self_attn.{name}_proj.bias": bias}
+    return found
+
+
+def _mixture(part: Mixture) -> Tensors:
+    found: Tensors = {
+        "post_attention_layernorm.weight": part.norm, "mlp.router.weight": part.router, "mlp.router.bias": part.router_bias,
+        "mlp.experts.gate_up_proj_bias": _interleaved(part.gate_up_bias), "mlp.experts.down_proj_bias": part.down_bias,
+    }  # fmt: skip
+    for name, weight in (("gate_up_proj", _interleaved(part.gate_up)), ("down_proj", part.down)):
+        found[f"mlp.experts.{name}_blocks"], found[f"mlp.experts.{name}_scales"] = mxfp4.quantize(weight)
+    return found
+
+
+def _interleaved(gate_up: torch.Tensor) -> torch.Tensor:
+    """Gates before ups, along dimension 1 -> gate, up, gate, up …"""
+    gate, up = gate_up.chunk(2, dim=1)
+    return torch.stack((gate, up), dim=2).flatten(1, 2)
+
+
+def write_checkpoint(
+    tensors: Tensors, shape: Shape, out: Path, progress: Progress = lambda written, total: None
+) -> None:
+    """Write the checkpoint of compact `tensors` to `out`, which appears under this name only when it is whole.
+
+    Raises:
+        FileExistsError: `out` is there and not an empty directory.
+        OSError: whatever writing met.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} is there already; choose another directory.")
+    planned = _planned(tensors, shape)
+    total, written = sum(tensor.nbytes for tensor in planned), 0
+
+    def advance(count: int) -> None:
+        nonlocal written
+        written += count
+        progress(written, total)
+
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.partial-", dir=out.absolute().parent) as temporary:
+        directory = Path(temporary) / out.name
+        directory.mkdir()
+        _write_json(directory / "config.json", model_config(shape, "mxfp4"))
+        _write_json(directory / "generation_config.json", generation_config())
+        write_tokenizer_files(directory)
+        write_safetensors(directory / "model.safetensors", planned, advance)
+        directory.rename(out)
+
+
+def _planned(tensors: Tensors, shape: Shape) -> list[PlannedTensor]:
+    vocabulary = Vocabulary(shape.hidden, tensors["vocabulary.own"].tolist())
+    vocabulary.load_state_dict({name: tensors[f"vocabulary.{name}"] for name in _TABLES})
+    vocabulary.eval()
+    size = (shape.vocabulary, shape.hidden)
+    return [
+        PlannedTensor("model.embed_tokens.weight", torch.bfloat16, size, lambda: _rows(vocabulary, 0)),
+        *(_whole(name, tensor) for name, tensor in sorted(tensors.items()) if name.startswith("model.")),
+        PlannedTensor("lm_head.weight", torch.bfloat16, size, lambda: _rows(vocabulary, 1)),
+    ]
+
+
+def _rows(vocabulary: Vocabulary, direction: int) -> Iterator[torch.Tensor]:
+    """All tokens' rows, for reading (0) or for writing (1)."""
+    last = len(vocabulary.place)
+    for first in range(0, last, _ROWS):
+        yield vocabulary.rows(first, min(first + _ROWS, last))[direction].bfloat16()
+
+
+def _whole(name: str, tensor: torch.Tensor) -> PlannedTensor:
+    return PlannedTensor(name, tensor.dtype, tuple(tensor.shape), lambda: iter((tensor,)))
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,57 @@
+"""Every token of the vocabulary as a few features of its spelling.
+
+A model this small cannot learn 201,088 vectors, and a name that it has never seen would be a vector that was
+never trained. So a token's vector is the sum of its features' vectors: which sign or blank it begins with, and
+which letter stands at which place. ` Berlin`, `"Berlin` and `_berlin` then differ by little, and a model that has
+learned to copy letters copies words that it has never met. Digits are counted from the right, so that units
+stand at the same place in `7`, `47` and `347`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL, token_bytes
+
+PLACES = 16  # letters of a token that count; longer tokens can be read, not written
+_LEADS = PLACES * 256  # a feature for each byte that a word can begin with, before its letters
+_CAPITALS = _LEADS + 256  # one for each place
+_LENGTHS = _CAPITALS + PLACES
+NOTHING = _LENGTHS + PLACES + 1  # fills the rows of short tokens; its vector is zero
+FEATURES = NOTHING + 1
+WIDTH = 2 * PLACES + 2  # most features of one token
+_DIGITS = 3  # of a number token, at most
+
+
+def features_of(token_id: int) -> list[int]:
+    """Numbers below `NOTHING`, at most `WIDTH`; empty for control tokens."""
+    text = token_bytes(token_id)
+    if not text:
+        return []
+    found = []
+    if len(text) > 1 and not text[:1].isalnum() and text[1:2].isalpha():
+        found.append(_LEADS + text[0])
+        text = text[1:]
+    shift = _DIGITS - len(text) if text.isdigit() and len(text) <= _DIGITS else 0
+    for place, byte in enumerate(text[:PLACES]):
+        found.append((place + shift) * 256 + ord(chr(byte).lower()) if byte < 128 else place * 256 + byte)
+        if 65 <= byte <= 90:
+            found.append(_CAPITALS + place)
+    found.append(_LENGTHS + min(len(text), PLACES))
+    return found
+
+
+def feature_table() -> npt.NDArray[np.int64]:
+    """`features_of` all text tokens, filled up with `NOTHING`: [FIRST_SPECIAL, WIDTH]. Takes about a second."""
+    table = np.full((FIRST_SPECIAL, WIDTH), NOTHING, dtype=np.int64)
+    for token in range(FIRST_SPECIAL):
+        found = features_of(token)
+        table[token, : len(found)] = found
+    return table
+
+
+def can_be_written(token_id: int) -> bool:
+    """Whether the spelling alone names the token: printable ASCII of at most `PLACES` letters."""
+    text = token_bytes(token_id)
+    return 0 < len(text) <= PLACES and all(byte in b"\n\t" or 32 <= byte < 127 for byte in text)

@@ -1,0 +1,190 @@
+"""Training: a state on disk that any process can take up where another one left it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt_oss_triton.checkpoint.shapes import Shape
+from gpt_oss_triton.demo.batches import batches
+from gpt_oss_triton.demo.corpus import Sample, episode, sample_of
+from gpt_oss_triton.demo.model import DemoModel
+from gpt_oss_triton.demo.optimizer import Muon
+from gpt_oss_triton.harmony.tokens import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, encode_text
+
+_CONTROL = (CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START)
+_SURVEYED = 20_000  # samples that decide which tokens get rows of their own
+_OFTEN = 60  # times that a token must occur in them
+_AHEAD = 64  # steps whose samples are made before they are needed
+_BALANCE = 0.01  # weight of the experts' uneven load in the loss
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """
+    Attributes:
+        tokens: how many to train on, prompts counted.
+        samples: of one step.
+        batch_tokens: computed at once; memory grows with it, the result does not depend on it.
+        cooling: the last part of the tokens, in which the rates fall to zero and the experts are rounded to MXFP4.
+    """
+
+    seed: int = 1
+    tokens: int = 60_000_000
+    samples: int = 48
+    batch_tokens: int = 4096
+    negatives: int = 1024
+    matrix_rate: float = 0.02
+    rate: float = 3e-3
+    warmup: int = 100  # steps
+    cooling: float = 0.3
+
+
+class Training:
+    """
+    Attributes:
+        steps, tokens: done so far.
+        loss: of the last steps, per learned token.
+    """
+
+    def __init__(self, shape: Shape, plan: Plan, own: list[int], device: torch.device) -> None:
+        torch.manual_seed(plan.seed)
+        self.plan, self.own = plan, own
+        self.model = DemoModel(shape, own).to(device)
+        matrices = [p for n, p in self.model.named_parameters() if _is_matrix(n)]
+        others = [p for n, p in self.model.named_parameters() if not _is_matrix(n)]
+        self._muon = Muon(matrices, plan.matrix_rate)
+        self._adam = torch.optim.AdamW(others, plan.rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+        self.steps = self.tokens = 0
+        self.loss = float("nan")
+
+    @classmethod
+    def begin(cls, shape: Shape, plan: Plan, device: torch.device) -> Training:
+        return cls(shape, plan, frequent_tokens(plan.seed), device)
+
+    @classmethod
+    def resume(
+        cls, path: Path, device: torch.device, tokens: int | None = None, batch_tokens: int | None = None
+    ) -> Training:
+        """`tokens`, `batch_tokens`: others than planned."""
+        state = torch.load(path, map_location=device, weights_only=True)
+        plan = Plan(**state["plan"])
+        training = cls(
+            Shape(**state["shape"]), replace(plan, tokens=tokens or plan.tokens), state["own"], device
+        )
+        training.model.load_state_dict(state["model"])
+        training._muon.load_state_dict(state["muon"])
+        training._adam.load_state_dict(state["adam"])
+        training.steps, training.tokens, training.loss = state["steps"], state["tokens"], state["loss"]
+        torch.set_rng_state(state["random"].cpu())
+        return training
+
+    def save(self, path: Path) -> None:
+        state: dict[str, Any] = {
+            "plan": asdict(self.plan), "shape": asdict(self.model.shape), "own": self.own, "model": self.model.state_dict(),
+            "muon": self._muon.state_dict(), "adam": self._adam.state_dict(), "steps": self.steps, "tokens": self.tokens,
+            "loss": self.loss, "random": torch.get_rng_state(),
+        }  # fmt: skip
+        partial = path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(path)
+
+    @property
+    def done(self) -> bool:
+        return self.tokens >= self.plan.tokens
+
+    def step(self, samples: list[Sample]) -> None:
+        """Learn from these; their number is the plan's."""
+        plan, model = self.plan, self.model
+        progress = self.tokens / plan.tokens
+        model.quantize(progress >= 1 - plan.cooling)
+        self._set_rates(min(1.0, (self.steps + 1) / plan.warmup, (1 - progress) / plan.cooling))
+        parts = batches(samples, plan.batch_tokens)
+        targets = sum(len(part.targets) for part in parts)
+        total = 0.0
+        for part in parts:
+            part = part.to(model.norm.device)
+            hidden, load = model(part.tokens)
+            loss = model.vocabulary.loss(hidden[part.learned], part.targets, plan.negatives) / targets
+            (loss + load * _BALANCE / len(parts)).backward()
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in (self._muon, self._adam):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+        self.tokens += sum(len(sample.ids) for sample in samples)
+        self.loss = total if self.steps == 1 else 0.95 * self.loss + 0.05 * total
+
+    def _set_rates(self, factor: float) -> None:
+        for optimizer, rate in ((self._muon, self.plan.matrix_rate), (self._adam, self.plan.rate)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * max(factor, 0.01)
+
+
+def run(
+    training: Training, path: Path, stopping: Callable[[], bool], report: Callable[[Training], None], every_s: float,
+    makers: Executor | None = None,
+) -> None:  # fmt: skip
+    """Train to the plan's end or until `stopping`, saving to `path` every `every_s` seconds and at the end.
+
+    Args:
+        report: called after every step.
+        makers: processes that make the samples ahead of the steps; None: this one makes them.
+    """
+    saved = time.monotonic()
+    ahead = _Ahead(training.plan, training.steps, makers)
+    while not training.done and not stopping():
+        training.step(ahead.samples())
+        report(training)
+        if time.monotonic() - saved > every_s:
+            training.save(path)
+            saved = time.monotonic()
+    training.save(path)
+
+
+class _Ahead:
+    """The samples of one step after the other."""
+
+    def __init__(self, plan: Plan, first: int, makers: Executor | None) -> None:
+        self._plan, self._step, self._makers = plan, first, makers
+        self._made: deque[Future[list[Sample]]] = deque()
+
+    def samples(self) -> list[Sample]:
+        step = self._step
+        self._step += 1
+        if self._makers is None:
+            return samples_of_step(self._plan.seed, step, self._plan.samples)
+        while len(self._made) < _AHEAD:
+            following = step + len(self._made)
+            self._made.append(
+                self._makers.submit(samples_of_step, self._plan.seed, following, self._plan.samples)
+            )
+        return self._made.popleft().result()
+
+
+def samples_of_step(seed: int, step: int, count: int) -> list[Sample]:
+    return [sample_of(episode(seed, step * count + n, "train")) for n in range(count)]
+
+
+def frequent_tokens(seed: int) -> list[int]:
+    """Those that the corpus is full of, every number token, and harmony's control tokens."""
+    seen: Counter[int] = Counter()
+    for index in range(_SURVEYED):
+        seen.update(sample_of(episode(seed, index, "train")).ids)
+    own = {token for token, times in seen.items() if times >= _OFTEN} | set(_CONTROL)
+    for number in range(1000):
+        for digits in {f"{number}", f"{number:02}", f"{number:03}"}:
+            own.update(encode_text(digits))
+    return sorted(own)
+
+
+def _is_matrix(name: str) -> bool:
+    return name.rpartition(".")[2] in {"qkv", "out", "gate_up", "down"}

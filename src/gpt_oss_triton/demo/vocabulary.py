@@ -1,0 +1,101 @@
+"""The vectors of the tokens, in and out, from the features of their spelling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gpt_oss_triton.demo.spelling import FEATURES, NOTHING, can_be_written, feature_table
+from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL
+from gpt_oss_triton.options import VOCABULARY
+
+# oneDNN builds code for every size of a product that it meets, and keeps a megabyte of it: let there be few sizes.
+ROUND = 64
+OUT_SCALE = 1 / 16  # of a spelling's vector as an output row, so that the first logits are small
+_FEATURE_STD = 0.35  # of about eight that make a token
+_FORGOTTEN = 0.1  # share of the own rows that one batch of training goes without
+
+
+class Vocabulary(nn.Module):
+    """Rows for reading and writing.
+
+    - What a token's spelling gives is read and written alike.
+    - The `own` tokens, those that the corpus is full of, have a row of their own on top, one for each direction.
+    - Tokens that are neither own nor can be told by their spelling share one output row, `never`, whose logit is
+      trained to stay low.
+    """
+
+    def __init__(self, hidden: int, own: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("own", torch.tensor(sorted(own)), persistent=False)
+        self.spelling = nn.Parameter(torch.randn(FEATURES, hidden) * _FEATURE_STD)
+        self.own_in = nn.Parameter(torch.randn(len(own), hidden) * 0.1)
+        self.own_out = nn.Parameter(torch.zeros(len(own), hidden))
+        self.never = nn.Parameter(torch.zeros(hidden))
+        features = torch.full((VOCABULARY, feature_table().shape[1]), NOTHING)
+        features[:FIRST_SPECIAL] = torch.from_numpy(feature_table())
+        self.register_buffer("features", features, persistent=False)
+        place = torch.full((VOCABULARY,), -1)
+        place[self.own] = torch.arange(len(own))
+        self.register_buffer("place", place, persistent=False)
+        spoken = torch.tensor([can_be_written(token) for token in range(FIRST_SPECIAL)])
+        rare = F.pad(spoken, (0, VOCABULARY - FIRST_SPECIAL)) & (place < 0)
+        self.register_buffer("rare", rare.nonzero().squeeze(1), persistent=False)
+
+    own: torch.Tensor
+    features: torch.Tensor
+    place: torch.Tensor
+    rare: torch.Tensor
+
+    def _spelled(self, tokens: torch.Tensor) -> torch.Tensor:
+        return F.embedding_bag(self.features[tokens], self.spelling, mode="sum", padding_idx=NOTHING)
+
+    def _own(self, tokens: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        place = self.place[tokens]
+        has = place >= 0
+        if (
+            self.training
+        ):  # so that what is learned of own words holds for words that are known by spelling alone
+            is_text = self.features[tokens, 0] != NOTHING
+            has = has & ~(is_text & (torch.rand(len(tokens), device=tokens.device) < _FORGOTTEN))
+        return F.embedding(place.clamp(min=0), rows) * has.unsqueeze(1)
+
+    def read(self, tokens: torch.Tensor) -> torch.Tensor:
+        """int64 [n] -> [n, hidden]."""
+        return self._spelled(tokens) + self._own(tokens, self.own_in)
+
+    def written(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Output rows of own and rare tokens: int64 [n] -> [n, hidden]."""
+        return self._spelled(tokens) * OUT_SCALE + self._own(tokens, self.own_out)
+
+    def loss(self, hidden: torch.Tensor, targets: torch.Tensor, negatives: int) -> torch.Tensor:
+        """Sum of the cross entropies of [n, hidden] states and int64 [n] targets over the whole vocabulary.
+
+        All own tokens and all targets are counted; of the other ones a random sample stands for all.
+        """
+        others = torch.unique(targets[self.place[targets] < 0])
+        drawn = self.rare[torch.randint(len(self.rare), (negatives,), device=targets.device)]
+        drawn = drawn[~torch.isin(drawn, others)]
+        drawn = drawn[(len(self.own) + len(others) + len(drawn) + 1) % ROUND :]
+        candidates = torch.cat((self.own, others, drawn))
+        rows = torch.cat((self.written(candidates), self.never.unsqueeze(0)))
+        weights = hidden.new_zeros(len(rows), dtype=torch.float32)
+        weights[-1 - len(drawn) : -1] = math.log(max(1, len(self.rare) - len(others)) / max(1, len(drawn)))
+        weights[-1] = math.log(VOCABULARY - len(self.rare) - len(self.own))
+        hidden = F.pad(hidden, (0, 0, 0, -len(hidden) % ROUND))
+        logits = F.linear(hidden, rows.to(hidden.dtype))[: len(targets)].float() + weights
+        where = torch.full((VOCABULARY,), -1, device=targets.device)
+        where[candidates.flip(0)] = torch.arange(len(candidates), device=targets.device).flip(0)
+        return F.cross_entropy(logits, where[targets], reduction="sum")
+
+    @torch.no_grad()
+    def rows(self, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The input and output rows of the tokens [first, last), float32 [last - first, hidden] each."""
+        tokens = torch.arange(first, last, device=self.spelling.device)
+        told = (self.place[tokens] >= 0) | torch.isin(tokens, self.rare)
+        out = torch.where(told.unsqueeze(1), self.written(tokens), self.never)
+        return self.read(tokens), out

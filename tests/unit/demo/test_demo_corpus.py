@@ -1,0 +1,110 @@
+"""Every conversation of the corpus is one that the server would render and its parser would read."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema_rs
+import pytest
+
+from gpt_oss_triton.demo.answers import read
+from gpt_oss_triton.demo.corpus import KINDS, Episode, episode, sample_of
+from gpt_oss_triton.demo.corpus.arithmetic import working
+from gpt_oss_triton.demo.corpus.draw import Draw
+from gpt_oss_triton.demo.corpus.sample import answer_of, prompt_of
+from gpt_oss_triton.demo.corpus.words import FIELDS, NAMES
+from gpt_oss_triton.demo.evaluation import Trial, verdicts
+from gpt_oss_triton.harmony.tokens import CALL, RETURN, START, encode_text
+
+COUNT = 400
+
+
+@pytest.fixture(scope="module", params=["train", "held"])
+def episodes(request: pytest.FixtureRequest) -> list[Episode]:
+    return [episode(5, index, request.param) for index in range(COUNT)]
+
+
+def trials_of(one: Episode) -> list[Trial]:
+    return [Trial(one, step) for step in range(len(one.turns[-1].calls) + 1)]
+
+
+def test_the_right_answers_are_valid_harmony_and_pass_the_examination(episodes: list[Episode]) -> None:
+    for one in episodes:
+        names = [tool.name for tool in one.tools]
+        for trial in trials_of(one):
+            answer = read(answer_of(one.turns[-1], trial.step), names)
+            found = verdicts(trial, answer)
+            assert all(found.values()), (found, answer, one)
+            assert answer.analysis_tokens > 0
+
+
+def test_only_what_the_assistant_says_last_is_learned(episodes: list[Episode]) -> None:
+    assistant = [START, *encode_text("assistant")]
+    for one in episodes:
+        sample = sample_of(one)
+        prompt = prompt_of(one)
+        assert len(sample.ids) == len(sample.learned)
+        assert sample.ids[: len(prompt)] == prompt
+        assert not any(sample.learned[: len(prompt)])
+        begins = [i for i in range(1, len(sample.ids)) if sample.learned[i] and not sample.learned[i - 1]]
+        assert len(begins) == len(one.turns[-1].calls) + 1
+        for begin in begins:
+            assert sample.ids[begin - 2 : begin] == assistant
+        ends = [token for token, learned in zip(sample.ids, sample.learned, strict=True) if learned]
+        assert ends.count(CALL) == len(one.turns[-1].calls)
+        assert ends.count(RETURN) == 1
+        assert ends[-1] == RETURN
+
+
+def test_calls_and_answers_keep_to_their_schemas(episodes: list[Episode]) -> None:
+    for one in episodes:
+        schemas = {tool.name: tool.parameters for tool in one.tools}
+        for made in one.turns[-1].calls:
+            jsonschema_rs.validate(schemas[made.name], made.arguments)
+        if one.response_format is not None:
+            jsonschema_rs.validate(one.response_format.schema, json.loads(one.turns[-1].final))
+
+
+def test_all_kinds_are_made() -> None:
+    assert {episode(5, index, "train").kind for index in range(2000)} == set(KINDS)
+
+
+def test_equal_seeds_give_equal_conversations() -> None:
+    assert episode(1, 7, "train") == episode(1, 7, "train")
+    assert episode(1, 7, "train") != episode(2, 7, "train")
+
+
+@pytest.mark.parametrize("items", [NAMES, FIELDS, ("a", "b")])
+def test_what_is_held_out_is_never_drawn_in_training(items: tuple[str, ...]) -> None:
+    train, held = Draw("1", "train"), Draw("1", "held")
+    seen = {train.pick(items) for _ in range(3000)}
+    unseen = {held.pick(items) for _ in range(500)}
+    assert seen.isdisjoint(unseen)
+    assert seen | unseen == set(items)
+
+
+def test_pairs_of_numbers_are_split_too() -> None:
+    def drawn(draw: Draw) -> set[tuple[int, int]]:
+        return {draw.pair((0, 9), (0, 9)) for _ in range(2000)}
+
+    seen, unseen = drawn(Draw("1", "train")), drawn(Draw("1", "held"))
+    assert seen.isdisjoint(unseen)
+    assert len(seen | unseen) == 100
+
+
+@pytest.mark.parametrize(
+    ("sign", "a", "b", "steps"),
+    [
+        ("+", 347, 589, "7 + 9 = 16. 4 + 8 + 1 = 13. 3 + 5 + 1 = 9."),
+        ("-", 512, 67, "10 + 2 - 7 = 5. 10 + 1 - 6 - 1 = 4. 5 - 0 - 1 = 4."),
+        ("*", 34, 7, "4 * 7 = 28. 3 * 7 = 21. 210 + 28 = 238."),
+        ("/", 84, 7, "7 * 12 = 84."),
+    ],
+)
+def test_the_working_is_right(sign: str, a: int, b: int, steps: str) -> None:
+    assert working(sign, a, b, "low") == steps
+
+
+def test_more_effort_thinks_more() -> None:
+    lengths = [len(working("+", 347, 589, effort)) for effort in ("low", "medium", "high")]
+    assert lengths == sorted(set(lengths))

@@ -1,0 +1,66 @@
+"""What was trained is what is served: the training model, transformers and the engine agree on a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gpt_oss_triton.config import EngineSettings
+from gpt_oss_triton.demo.export import compact, write_checkpoint
+from gpt_oss_triton.demo.model import DemoModel
+from gpt_oss_triton.engine.native import NativeEngine
+from gpt_oss_triton.harmony.render import render_plain
+from tests import oracle
+from tests.engine_contract import Call
+from tests.unit.demo.conftest import SMALL
+
+# Longer than the sliding window of 128 tokens.
+PROMPT = render_plain("Seven grey herons stood in the shallow water and waited for 12 fish. " * 12)
+
+
+@torch.no_grad()
+def test_transformers_computes_the_same_logits(
+    model: DemoModel, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = model.vocabulary.read  # sums of features, which a checkpoint holds rounded
+    monkeypatch.setattr(model.vocabulary, "read", lambda tokens: read(tokens).bfloat16().float())
+    theirs = oracle.load(exported)(torch.tensor([PROMPT])).logits[0]
+    hidden, _ = model(torch.tensor([PROMPT]))
+    first, last = (
+        199_900,
+        200_100,
+    )  # text, own and control tokens, and such that share the row that is never written
+    _, rows = model.vocabulary.rows(first, last)
+    ours = hidden[0] @ rows.bfloat16().float().T
+    assert ours.std() > 0.05
+    torch.testing.assert_close(ours, theirs[:, first:last], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_padding_behind_a_sequence_changes_nothing(model: DemoModel) -> None:
+    short, long = PROMPT[:150], PROMPT[:200]
+    padded = torch.tensor([short + [199_999] * 50, long])
+    torch.testing.assert_close(
+        model(padded)[0][0, :150], model(torch.tensor([short]))[0][0], atol=1e-5, rtol=1e-5
+    )
+
+
+def test_the_engine_continues_as_transformers_does(exported: Path) -> None:
+    expected = oracle.greedy(oracle.load(exported), PROMPT, 12)
+    settings = EngineSettings(max_context=1024, kv_cache_gib=0.05, threads=1, dtype="float32")
+    engine = NativeEngine.from_settings(settings, exported)
+    try:
+        call = Call(engine, PROMPT, max_tokens=12, ignore_eos=True)
+        call.end()
+    finally:
+        engine.close()
+    assert call.tokens == expected
+
+
+def test_what_stands_at_the_target_is_not_touched(model: DemoModel, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(FileExistsError):
+        write_checkpoint(compact(model), SMALL, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

@@ -1,0 +1,46 @@
+"""The compact file and its way back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gpt_oss_triton.demo.export import compact
+from gpt_oss_triton.demo.model import DemoModel
+from gpt_oss_triton.demo.packed import expand, pack
+from gpt_oss_triton.errors import ConfigurationError
+from tests.unit.demo.conftest import SMALL
+
+
+@pytest.fixture
+def files(model: DemoModel, tmp_path: Path) -> tuple[Path, Path]:
+    files = tmp_path / "data" / "model.xz", tmp_path / "data" / "model.json"
+    pack(compact(model), SMALL, *files)
+    return files
+
+
+def test_it_expands_to_the_checkpoint_that_was_exported(
+    files: tuple[Path, Path], exported: Path, tmp_path: Path
+) -> None:
+    shown: list[tuple[int, int]] = []
+    expand(tmp_path / "out", lambda *progress: shown.append(progress), *files)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in exported.iterdir()}
+    for path in exported.iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert shown[-1][0] == shown[-1][1] > 40_000_000
+
+
+def test_a_damaged_file_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
+    data = bytearray(files[0].read_bytes())
+    data[len(data) // 2] ^= 1
+    files[0].write_bytes(data)
+    with pytest.raises(ConfigurationError, match="damaged"):
+        expand(tmp_path / "out", model=files[0], manifest=files[1])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_file_is_named(files: tuple[Path, Path], tmp_path: Path) -> None:
+    files[0].unlink()
+    with pytest.raises(ConfigurationError, match=r"model\.xz is missing"):
+        expand(tmp_path / "out", model=files[0], manifest=files[1])

@@ -1,0 +1,91 @@
+"""Rounding, the optimizer, and a training that is taken up again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gpt_oss_triton.demo.batches import batches
+from gpt_oss_triton.demo.corpus import Sample
+from gpt_oss_triton.demo.forced import exact_shares
+from gpt_oss_triton.demo.model import DemoModel
+from gpt_oss_triton.demo.optimizer import orthogonal
+from gpt_oss_triton.demo.quantization import rounded
+from gpt_oss_triton.demo.training import Plan, Training, run, samples_of_step
+from gpt_oss_triton.kernels import mxfp4
+from tests.unit.demo.conftest import OWN, SMALL
+
+PLAN = Plan(tokens=6000, samples=4, batch_tokens=512, negatives=64, warmup=2, cooling=0.5)
+CPU = torch.device("cpu")
+
+
+def test_rounding_gives_what_mxfp4_holds_and_passes_the_gradient() -> None:
+    weight = torch.randn(3, 8, 64) * torch.logspace(-6, 3, 8).view(1, 8, 1)
+    weight[0, 0, :32] = 0.0
+    weight.requires_grad_()
+    held = rounded(weight)
+    torch.testing.assert_close(
+        held, mxfp4.dequantize(*mxfp4.quantize(weight.detach()), torch.float32), rtol=0, atol=0
+    )
+    held.sum().backward()
+    assert torch.equal(weight.grad, torch.ones_like(weight))
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 48), (48, 16)])
+def test_an_update_is_nearly_orthogonal(shape: tuple[int, ...]) -> None:
+    values = torch.linalg.svdvals(orthogonal(torch.randn(shape) * 1e-3))
+    assert values.min() > 0.5
+    assert values.max() < 1.5
+
+
+def test_batches_hold_every_sample_once() -> None:
+    samples = [Sample(list(range(1, n + 1)), [False] * (n - 3) + [True] * 3) for n in (9, 70, 33, 5, 64)]
+    made = batches(samples, 128)
+    assert sorted(place for batch in made for place in batch.members) == [0, 1, 2, 3, 4]
+    for batch in made:
+        for row, place in enumerate(batch.members):
+            count = len(samples[place].ids)
+            assert batch.tokens[row, : count - 1].tolist() == samples[place].ids[:-1]
+            assert batch.learned[row].nonzero().flatten().tolist() == [count - 4, count - 3, count - 2]
+        assert batch.targets.tolist() == [n for p in batch.members for n in samples[p].ids[-3:]]
+
+
+def test_the_loss_is_that_of_the_whole_vocabulary_when_nothing_is_left_out(model: DemoModel) -> None:
+    vocabulary = model.vocabulary
+    hidden = torch.randn(3, SMALL.hidden)
+    targets = torch.tensor([OWN[0], int(vocabulary.rare[5]), OWN[3]])
+    rows = vocabulary.rows(0, len(vocabulary.place))[1]
+    exact = torch.nn.functional.cross_entropy(hidden @ rows.T, targets, reduction="sum")
+    torch.manual_seed(0)
+    estimates = torch.stack([vocabulary.loss(hidden, targets, 20_000) for _ in range(8)])
+    torch.testing.assert_close(estimates.mean(), exact, rtol=0.02, atol=0.0)
+
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    whole = Training(SMALL, PLAN, OWN, CPU)
+    run(whole, tmp_path / "whole.pt", lambda: False, lambda _: None, 1e9)
+    first = Training(SMALL, PLAN, OWN, CPU)
+    run(first, tmp_path / "state.pt", lambda: first.steps >= 3, lambda _: None, 1e9)
+    assert not first.done
+    second = Training.resume(tmp_path / "state.pt", CPU)
+    run(second, tmp_path / "state.pt", lambda: False, lambda _: None, 1e9)
+    assert second.done
+    assert second.steps == whole.steps > 4
+    assert second.loss == whole.loss
+    for one, other in zip(second.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_it_learns_and_is_examined(tmp_path: Path) -> None:
+    training = Training(SMALL, PLAN, OWN, CPU)
+    losses = []
+    samples = samples_of_step(1, 0, 4)
+    for _ in range(8):
+        training.step(samples)
+        losses.append(training.loss)
+    assert losses[-1] < losses[0] - 0.15
+    shares = exact_shares(training.model, seed=3, count=4, max_tokens=512)
+    assert sum(seen for _, seen in shares.values()) == 4
+    assert training.model.training
