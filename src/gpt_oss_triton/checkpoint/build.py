@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gpt_oss_triton.checkpoint.config_files import generation_config, model_config
+from gpt_oss_triton.checkpoint.json_file import write_json
 from gpt_oss_triton.checkpoint.safetensors_file import write_safetensors
 from gpt_oss_triton.checkpoint.shapes import SHAPES, Shape
 from gpt_oss_triton.checkpoint.tokenizer_files import write_tokenizer_files
@@ -52,11 +52,31 @@ def build_checkpoint(
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}.")
     sizes = SHAPES[shape] if isinstance(shape, str) else shape
-    tensors = plan(sizes, dtype, seed)
+    write_planned(plan(sizes, dtype, seed), sizes, dtype, out, progress, force=force)
+
+
+def write_planned(
+    tensors: list[PlannedTensor],
+    shape: Shape,
+    dtype: str,
+    out: Path,
+    progress: Progress | None = None,
+    *,
+    force: bool = False,
+) -> None:
+    """Write the checkpoint of `tensors`, which are all that `shape` and `dtype` call for.
+
+    Args:
+        dtype, out, progress, force: see `build_checkpoint`.
+
+    Raises:
+        FileExistsError: `out` is a file or a directory with something in it.
+        OSError: too little space, or whatever writing met.
+    """
     total = sum(tensor.nbytes for tensor in tensors)
     with _appearing_whole(out, total + _OTHER_FILES_BYTES, force) as directory:
-        _write_json(directory / "config.json", model_config(sizes, dtype))
-        _write_json(directory / "generation_config.json", generation_config())
+        write_json(directory / "config.json", model_config(shape, dtype))
+        write_json(directory / "generation_config.json", generation_config())
         write_tokenizer_files(directory)
         _write_weights(directory, tensors, total, progress or (lambda written, total: None))
 
@@ -81,7 +101,7 @@ def _write_weights(directory: Path, tensors: list[PlannedTensor], total: int, pr
             tensor.name: file for file, shard in zip(files, shards, strict=True) for tensor in shard
         }
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        _write_json(directory / "model.safetensors.index.json", index)
+        write_json(directory / "model.safetensors.index.json", index)
 
 
 def _shards(tensors: list[PlannedTensor]) -> list[list[PlannedTensor]]:
@@ -119,14 +139,10 @@ def _appearing_whole(out: Path, needed: int, force: bool) -> Iterator[Path]:
 
 def _check_replaceable(out: Path, force: bool) -> None:
     if out.exists() and not out.is_dir():
-        raise FileExistsError(f"{out} is a file; --out must name a directory.")
+        raise FileExistsError(f"{out} is a file, where a directory is to be.")
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not force:
-        raise FileExistsError(f"{out} is not empty. Choose another directory, or pass --force to replace it.")
+        raise FileExistsError(f"{out} is not empty. Choose another directory, or force its replacement.")
     if not (out / "config.json").is_file():
-        raise FileExistsError(f"{out} holds something that is not a checkpoint; --force will not delete it.")
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        raise FileExistsError(f"{out} holds something that is not a checkpoint; that is never replaced.")

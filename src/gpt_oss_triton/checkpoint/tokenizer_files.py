@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from importlib import resources
 from pathlib import Path
 
 from openai_harmony import HarmonyEncodingName, load_harmony_encoding
 from tokenizers import AddedToken, Tokenizer
 from transformers.convert_slow_tokenizer import TikTokenConverter
+
+from gpt_oss_triton.checkpoint.json_file import write_json
 
 _RANKED = 199_998  # ids below are ordinary tokens, each id its merge rank
 _LAST_SPECIAL = 200_018  # the published tokenizer names no later one; ids up to 201,087 are padding
@@ -63,8 +64,8 @@ def write_tokenizer_files(directory: Path) -> None:
         "model_max_length": 131072,
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
-    _write_json(directory / "tokenizer_config.json", config)
-    _write_json(directory / "special_tokens_map.json", roles)
+    write_json(directory / "tokenizer_config.json", config)
+    write_json(directory / "special_tokens_map.json", roles)
     template = resources.files(__package__).joinpath("chat_template.jinja").read_text(encoding="utf-8")
     (directory / "chat_template.jinja").write_text(template, encoding="utf-8")
 
@@ -77,7 +78,3 @@ def _special_tokens() -> list[str]:
 def _flags(added: AddedToken) -> dict[str, object]:
     names = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
     return {name: getattr(added, name) for name in names}
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

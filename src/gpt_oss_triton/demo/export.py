@@ -6,17 +6,13 @@ kept: everything but the experts as bfloat16, the experts as MXFP4.
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from gpt_oss_triton.checkpoint.config_files import generation_config, model_config
-from gpt_oss_triton.checkpoint.safetensors_file import write_safetensors
+from gpt_oss_triton.checkpoint.build import Progress, write_planned
 from gpt_oss_triton.checkpoint.shapes import Shape
-from gpt_oss_triton.checkpoint.tokenizer_files import write_tokenizer_files
 from gpt_oss_triton.checkpoint.weights import PlannedTensor
 from gpt_oss_triton.demo.mixture import Mixture
 from gpt_oss_triton.demo.model import Attention, DemoModel
@@ -24,7 +20,6 @@ from gpt_oss_triton.demo.vocabulary import Vocabulary
 from gpt_oss_triton.kernels import mxfp4
 
 Tensors = dict[str, torch.Tensor]
-Progress = Callable[[int, int], None]  # bytes written, bytes in all
 
 _ROWS = 1 << 14  # of the vocabulary, made at once
 _TABLES = ("spelling", "own_in", "own_out", "never")
@@ -72,34 +67,14 @@ def _interleaved(gate_up: torch.Tensor) -> torch.Tensor:
     return torch.stack((gate, up), dim=2).flatten(1, 2)
 
 
-def write_checkpoint(
-    tensors: Tensors, shape: Shape, out: Path, progress: Progress = lambda written, total: None
-) -> None:
+def write_checkpoint(tensors: Tensors, shape: Shape, out: Path, progress: Progress | None = None) -> None:
     """Write the checkpoint of compact `tensors` to `out`, which appears under this name only when it is whole.
 
     Raises:
         FileExistsError: `out` is there and not an empty directory.
-        OSError: whatever writing met.
+        OSError: too little space, or whatever writing met.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} is there already; choose another directory.")
-    planned = _planned(tensors, shape)
-    total, written = sum(tensor.nbytes for tensor in planned), 0
-
-    def advance(count: int) -> None:
-        nonlocal written
-        written += count
-        progress(written, total)
-
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.partial-", dir=out.absolute().parent) as temporary:
-        directory = Path(temporary) / out.name
-        directory.mkdir()
-        _write_json(directory / "config.json", model_config(shape, "mxfp4"))
-        _write_json(directory / "generation_config.json", generation_config())
-        write_tokenizer_files(directory)
-        write_safetensors(directory / "model.safetensors", planned, advance)
-        directory.rename(out)
+    write_planned(_planned(tensors, shape), shape, "mxfp4", out, progress)
 
 
 def _planned(tensors: Tensors, shape: Shape) -> list[PlannedTensor]:
@@ -123,7 +98,3 @@ def _rows(vocabulary: Vocabulary, direction: int) -> Iterator[torch.Tensor]:
 
 def _whole(name: str, tensor: torch.Tensor) -> PlannedTensor:
     return PlannedTensor(name, tensor.dtype, tuple(tensor.shape), lambda: iter((tensor,)))
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

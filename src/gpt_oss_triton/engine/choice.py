@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import locale
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ def make_engine(settings: EngineSettings, checkpoint: Callable[[], Path]) -> Eng
     )
     log.info("engine %s: %s", choice.engine, choice.reason)
     if choice.engine == "vllm":
+        # Triton's stub gives Python no locale, and vLLM reads files of UTF-8 in the locale's encoding.
+        locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
         from gpt_oss_triton.engine.vllm_engine import VllmEngine
 
         return VllmEngine.from_settings(settings, directory)

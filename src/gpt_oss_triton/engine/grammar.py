@@ -3,6 +3,9 @@
 A grammar is Lark text over the whole answer. Control tokens stand in it under their names (`<|end|>`). Where it is
 complete, the model's end tokens may come and nothing else. Ids without a name, reserved ones and padding, never may.
 
+What all grammars share is made once for a process. That takes more than half a second, for most of which no other
+thread gets on: `Grammars.prepare` has it done by the time that the weights are loaded.
+
 A mask takes some ten microseconds, now and then a millisecond. It is computed on a small pool while the model computes
 the logits that it is for.
 """
@@ -38,9 +41,13 @@ class Grammars:
         eos_token_ids: the model's.
     """
 
+    @staticmethod
+    def prepare(vocabulary: int, eos_token_ids: frozenset[int]) -> None:
+        """Begin in a thread with what grammars of these arguments need."""
+        threading.Thread(target=_shared, args=(vocabulary, eos_token_ids), name="grammar-vocabulary").start()
+
     def __init__(self, vocabulary: int, eos_token_ids: frozenset[int]) -> None:
-        self._eos = tuple(sorted(eos_token_ids))
-        self._vocabulary = vocabulary
+        self._tokenizer, self._named = _shared(vocabulary, eos_token_ids)
         self._compiled: LRUCache[bytes, LLMatcher] = LRUCache(MAX_COMPILED)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="grammar")
@@ -54,14 +61,15 @@ class Grammars:
         key = hashlib.blake2b(text.encode(), digest_size=16).digest()
         with self._lock:
             compiled = self._compiled.get(key)
-            tokenizer = _tokenizer(self._vocabulary, self._eos)
         if compiled is None:
-            compiled = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(text), log_level=0, limits=LIMITS)
+            compiled = LLMatcher(
+                self._tokenizer, LLMatcher.grammar_from_lark(text), log_level=0, limits=LIMITS
+            )
             if compiled.is_error():
                 raise InvalidRequest(f"The grammar cannot be used: {_reason(compiled)}", param="grammar")
             with self._lock:
                 self._compiled[key] = compiled
-        return Matcher(compiled.deep_copy(), self._pool, _named(self._vocabulary))
+        return Matcher(compiled.deep_copy(), self._pool, self._named)
 
 
 class Matcher:
@@ -127,14 +135,21 @@ class _Harmony:
         return tokens.encode_text(text)
 
 
+_making = threading.Lock()
+
+
+def _shared(vocabulary: int, eos_token_ids: frozenset[int]) -> tuple[LLTokenizer, torch.Tensor]:
+    """llguidance's view of the vocabulary, and the bits of the tokens that may come at all."""
+    with _making:  # whoever comes meanwhile waits, and makes no second one
+        return _make_shared(vocabulary, tuple(sorted(eos_token_ids)))
+
+
 @cache
-def _tokenizer(vocabulary: int, eos: tuple[int, ...]) -> LLTokenizer:
-    """Takes half a second."""
+def _make_shared(vocabulary: int, eos: tuple[int, ...]) -> tuple[LLTokenizer, torch.Tensor]:
     harmony = TokenizerWrapper(_Harmony(vocabulary, eos[0]))
-    return LLTokenizer(harmony, n_vocab=vocabulary, eos_token=list(eos))
+    return LLTokenizer(harmony, n_vocab=vocabulary, eos_token=list(eos)), _named(vocabulary)
 
 
-@cache
 def _named(vocabulary: int) -> torch.Tensor:
     """The bits of all tokens but reserved ones and padding, int32 [vocabulary / 32]."""
     named = torch.zeros(-(-vocabulary // 32) * 32, dtype=torch.int32)

@@ -21,6 +21,7 @@ from gpt_oss_triton.engine.grammar import Grammars
 from gpt_oss_triton.engine.kv_cache import BlockPool
 from gpt_oss_triton.engine.leases import Leases
 from gpt_oss_triton.engine.load_report import LoadReport
+from gpt_oss_triton.engine.model_config import ModelConfig
 from gpt_oss_triton.engine.protocol import (
     EngineEvent,
     EngineRequest,
@@ -98,6 +99,8 @@ class NativeEngine:
         Raises:
             ConfigurationError: the checkpoint or the settings cannot be served.
         """
+        config = ModelConfig.from_checkpoint(checkpoint)
+        Grammars.prepare(config.vocabulary, config.eos_token_ids)  # while the weights load
         return cls(Runner.from_checkpoint(checkpoint, settings), settings, checkpoint.name)
 
     @property

@@ -1,4 +1,5 @@
-"""Gauges of the server's state, made from one snapshot: what `/stats` shows, as Prometheus reads it."""
+"""The server's state, made from one snapshot: what `/stats` shows, as Prometheus reads it. Gauges, and those counters
+whose totals somebody else keeps."""
 
 from __future__ import annotations
 
@@ -45,14 +46,21 @@ def _admission(admission: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _engines(engines: list[Mapping[str, Any]]) -> Iterator[Metric]:
     labels = ("target", "model")
+    loads = [((e["target"], e["model"]), e["load"]) for e in engines if e["load"] is not None]
 
     def engine(name: str, text: str, field: str) -> Metric:
         return _by(name, text, labels, (((e["target"], e["model"]), float(e[field])) for e in engines))
 
     def load(name: str, text: str, *fields: str) -> Metric:
         """The product of the report's fields."""
-        loads = [((e["target"], e["model"]), e["load"]) for e in engines if e["load"] is not None]
         return _by(name, text, labels, ((key, _product(report, fields)) for key, report in loads))
+
+    def total(name: str, text: str, field: str) -> Metric:
+        """Since the engine's start; a new life of it counts anew."""
+        family = CounterMetricFamily(name, text, labels=labels)
+        for key, report in loads:
+            family.add_metric(key, report[field])
+        return family
 
     yield engine("llm_engine_ready", "Whether the engine reports and takes requests.", "ready")
     yield engine("llm_engine_silence_seconds", "Since the engine's last report.", "silence_s")
@@ -70,6 +78,8 @@ def _engines(engines: list[Mapping[str, Any]]) -> Iterator[Metric]:
     yield load("kv_bytes_in_use", "KV memory of running sequences.", "blocks_used", "block_bytes")
     yield load("kv_bytes_capacity", "All KV memory.", "blocks_total", "block_bytes")
     yield load("llm_engine_step_age_seconds", "Since the running step began.", "step_age_s")
+    yield total("llm_drafted_tokens", "Tokens guessed by speculation.", "drafted_tokens")
+    yield total("llm_accepted_tokens", "Those of them that were right.", "accepted_tokens")
 
 
 def _product(report: Mapping[str, Any], fields: tuple[str, ...]) -> float:

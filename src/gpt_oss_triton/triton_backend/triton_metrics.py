@@ -44,6 +44,8 @@ COUNTERS: _Figures = {
     "prompt_tokens_total": ("Tokens of all prompts.", lambda load: load.prompt_tokens),
     "cached_tokens_total": ("Those of them that the prefix cache held.", lambda load: load.cached_tokens),
     "output_tokens_total": ("Tokens sampled.", lambda load: load.output_tokens),
+    "drafted_tokens_total": ("Tokens guessed by speculation.", lambda load: load.drafted_tokens),
+    "accepted_tokens_total": ("Those of them that were right.", lambda load: load.accepted_tokens),
     "preemptions_total": ("Sequences that gave up their blocks for others.", lambda load: load.preemptions),
     "steps_total": ("Steps computed.", lambda load: load.steps),
     "failed_steps_total": ("Steps that failed.", lambda load: load.failed_steps),

@@ -2,6 +2,8 @@
 
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import jsonschema_rs
 import pytest
@@ -107,9 +109,7 @@ def test_every_answer_keeps_to_its_grammar(engine, grammars, text, valid):
 
 
 def assert_prefix(grammars, text, answer):
-    matcher = LLMatcher(
-        grammar_module._tokenizer(VOCABULARY, tuple(sorted(EOS))), LLMatcher.grammar_from_lark(text)
-    )
+    matcher = LLMatcher(grammars._tokenizer, LLMatcher.grammar_from_lark(text))
     assert matcher.consume_tokens(answer), matcher.get_error()
 
 
@@ -251,6 +251,32 @@ def test_a_grammar_is_compiled_once_and_its_answers_are_apart(grammars, monkeypa
     for n in range(grammar_module.MAX_COMPILED + 3):
         grammars.matcher(f'start: "{n}"')
     assert len(grammars._compiled) == grammar_module.MAX_COMPILED
+
+
+def test_what_grammars_share_is_made_once_and_whoever_comes_meanwhile_waits(monkeypatch):
+    began, go_on, made = threading.Event(), threading.Event(), []
+
+    def make(*arguments, **more):
+        began.set()
+        assert go_on.wait(10)
+        made.append(object())
+        return made[-1]
+
+    monkeypatch.setattr(grammar_module, "LLTokenizer", make)
+    Grammars.prepare(32, frozenset({7}))  # sizes that nobody else has
+    assert began.wait(10)
+    with ThreadPoolExecutor() as pool:
+        engines = [pool.submit(Grammars, 32, frozenset({7})) for _ in range(3)]
+        assert not any(engine.done() for engine in engines)
+        go_on.set()
+        assert {id(engine.result(10)._tokenizer) for engine in engines} == {id(made[0])}
+    assert len(made) == 1
+
+
+def test_an_engine_that_has_started_has_made_it(engine, monkeypatch):
+    monkeypatch.setattr(grammar_module, "LLTokenizer", None)  # whoever makes one now, fails
+    call = Call(engine, [1], grammar='start: "made"', ignore_eos=False)
+    assert call.end().finish_reason == "stop"
 
 
 def test_a_mask_is_kept_until_the_answer_goes_on(grammars):

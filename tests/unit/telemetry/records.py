@@ -67,6 +67,7 @@ SNAPSHOT: dict[str, Any] = {
             "load": {
                 "running": 2, "waiting": 1, "blocks_used": 10, "blocks_cached": 5, "blocks_total": 64,
                 "blocks_leased": 2, "block_bytes": 1024, "step_age_s": 0.01,
+                "drafted_tokens": 40, "accepted_tokens": 30,
             },
         },
         {

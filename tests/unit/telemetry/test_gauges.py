@@ -1,4 +1,4 @@
-"""The state of the server as gauges."""
+"""The state of the server as gauges and as totals that its engines keep."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ def test_each_engine() -> None:
     assert found["llm_kv_blocks_capacity"] == {near: 64.0}
     assert found["kv_bytes_in_use"] == {near: 10240.0}
     assert found["kv_bytes_capacity"] == {near: 65536.0}
+    assert found["llm_drafted_tokens"] == {near: 40}
+    assert found["llm_accepted_tokens"] == {near: 30}
 
 
 def test_each_gpu() -> None:

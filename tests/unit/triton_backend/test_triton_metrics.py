@@ -16,7 +16,7 @@ LOAD = Load(
     pid=1, started=0.0, sequence=0, running=2, waiting=3, blocks_total=100, blocks_used=40, blocks_cached=30,
     block_size=16, max_context=1024, max_sequences=4, max_waiting=8, steps=7, step_age_s=0.5, prompt_tokens=50,
     cached_tokens=16, output_tokens=9, preemptions=1, failed_steps=0, output_tokens_per_s=3.0, dtype="float32",
-    device="cpu", checkpoint="tiny", blocks_leased=11, leases=2,
+    device="cpu", checkpoint="tiny", blocks_leased=11, leases=2, drafted_tokens=8, accepted_tokens=6,
 )  # fmt: skip
 
 
@@ -61,6 +61,7 @@ def test_an_update_sends_everything_once_and_then_what_has_changed(
     sent = values(custom_metrics)
     assert (sent["running"], sent["waiting"], sent["kv_blocks_leased"]) == (2, 3, 11)
     assert (sent["prompt_tokens_total"], sent["output_tokens_total"]) == (50, 9)
+    assert (sent["drafted_tokens_total"], sent["accepted_tokens_total"]) == (8, 6)
 
     custom_metrics.calls.clear()
     engine.change(running=0, output_tokens=12)
