@@ -22,7 +22,7 @@ class JsonObjectFormat(Struct, tag_field="type", tag="json_object", forbid_unkno
 
 
 class JsonSchema(Struct, forbid_unknown_fields=True):
-    """`strict` changes nothing: a schema is enforced in any case."""
+    """A schema is enforced in any case; `strict` refuses one that cannot be enforced in every word."""
 
     name: FunctionName
     description: str | None = None
@@ -37,18 +37,31 @@ class JsonSchemaFormat(Struct, tag_field="type", tag="json_schema", forbid_unkno
 Format = TextFormat | JsonObjectFormat | JsonSchemaFormat
 
 
-def read_format(wanted: Format) -> tuple[dict[str, Any] | None, ResponseFormat | None]:
-    """The schema that the answer is held to, and what the prompt says of it; None for free text.
+class Form(Struct, frozen=True):
+    """Attributes:
+    schema: what the answer is held to; None for free text.
+    strict: to all of it; else what cannot be enforced is left to the model.
+    told: what the prompt says of it.
+    """
 
+    schema: dict[str, Any] | None = None
+    strict: bool = True
+    told: ResponseFormat | None = None
+
+
+def read_format(wanted: Format) -> Form:
+    """
     Raises:
-        InvalidRequest: the schema cannot be enforced.
+        InvalidRequest: the schema cannot be enforced; where it is not strict, only if it is no schema.
     """
     match wanted:
         case TextFormat():
-            return None, None
+            return Form()
         case JsonObjectFormat():
-            return ANY_OBJECT, None
+            return Form(ANY_OBJECT)
         case JsonSchemaFormat(json_schema):
             schema = json_schema.schema if json_schema.schema is not None else ANY_OBJECT
-            check_enforceable(schema, _SCHEMA_PARAM)
-            return schema, ResponseFormat(json_schema.name, schema, json_schema.description or "")
+            strict = bool(json_schema.strict)
+            check_enforceable(schema, _SCHEMA_PARAM, strict=strict)
+            told = ResponseFormat(json_schema.name, schema, json_schema.description or "")
+            return Form(schema, strict, told)

@@ -5,22 +5,19 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 
 from frontend import chat_answers
 from frontend.chat_answers import ChatAnswers
 from frontend.chat_reply import DONE, ChatReply, fingerprint
 from frontend.chat_request import Chat, read_chat
-from frontend.event_stream import EventStream
 from frontend.fold import Completion, Ending, Usage
 from frontend.request_body import apart_if_large, body_of
 from frontend.request_schemas import body_schema
-from frontend.run_context import SLOW_READER_GRACE_S, limits_told, stop_on_disconnect, under_load
+from frontend.run_context import accepted, streamed, under_load
 from frontend.service import Service
-from gpt_oss_triton.errors import InvalidRequest
 from gpt_oss_triton.telemetry.record import RequestRecord
 
 router = APIRouter()
@@ -39,20 +36,13 @@ async def chat_completions(request: Request) -> Response:
     body = await body_of(request)
     chat = await apart_if_large(body, read_chat, body, service.sampling)
     ensemble = service.resolve(chat.model)
-    options, headers = under_load(chat.options, service, ensemble)
-    chat = msgspec.structs.replace(chat, options=options)
+    chat, headers = under_load(chat, service)
     completion_id = f"chatcmpl-{uuid.uuid4().hex}"  # the engine's too: a caller's id need not be unique
     record.model, record.completion_id, record.stream = chat.model, completion_id, chat.stream
 
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(limits_told(service, request.state.caller))
         answers = await chat_answers.begin(request, chat, body)
-        stack.callback(answers.join_records)
-        await stack.enter_async_context(answers.runs)
-        stack.enter_context(stop_on_disconnect(request, answers.runs.stop))
-        with _params_named_by(chat):
-            await answers.runs.accepted()  # until here every failure has a status of its own
-
+        await stack.enter_async_context(accepted(request, answers, chat.own_param))
         reply = ChatReply(
             completion_id=completion_id,
             created=int(time.time()),
@@ -63,23 +53,9 @@ async def chat_completions(request: Request) -> Response:
         )
         headers |= service.admission.limit_headers(request.state.caller)
         if chat.stream:
-            timeout_s = service.settings.request_timeout_s + SLOW_READER_GRACE_S
-            return EventStream(_events(answers, reply, chat), stack.pop_all(), timeout_s, headers)
+            return streamed(request, _events(answers, reply, chat), stack, headers)
         whole = reply.completion(await _gather(answers, chat), logprobs=chat.options.logprobs is not None)
         return Response(whole, media_type="application/json", headers=headers)
-
-
-@contextlib.contextmanager
-def _params_named_by(chat: Chat) -> Iterator[None]:
-    """The engine's refusals, with the caller's name of the field at fault."""
-    try:
-        yield
-    except InvalidRequest as error:
-        if error.param == "max_tokens":
-            error.param = chat.limit_field
-        elif error.param == "grammar":
-            error.param = chat.grammar_field
-        raise
 
 
 async def _events(answers: ChatAnswers, reply: ChatReply, chat: Chat) -> AsyncGenerator[bytes]:

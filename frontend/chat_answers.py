@@ -11,7 +11,8 @@ from fastapi import Request
 from frontend import joint_record
 from frontend.call_ids import call_id
 from frontend.chat_request import Chat
-from frontend.fold import AnswerFold, Ending, Part
+from frontend.fold import AnswerFold, Ending, GatheredCall, Part
+from frontend.generation_fields import seeded
 from frontend.reasoning_memory import ReasoningMemory
 from frontend.request_body import apart_if_large
 from frontend.routing.sessions import Turn
@@ -20,10 +21,9 @@ from frontend.run_context import SESSION_HEADER
 from frontend.runs import Runs
 from frontend.service import Service
 from frontend.triton import Answer
-from gpt_oss_triton.harmony.answer import AnswerText
+from gpt_oss_triton.harmony.answer import AnswerDelta, AnswerText
 from gpt_oss_triton.telemetry.record import RequestRecord
-
-_SEEDS = 2**64
+from gpt_oss_triton.wire import ToolCall
 
 
 class ChatAnswers:
@@ -50,7 +50,8 @@ class ChatAnswers:
         self._whole = whole
         self._keep_reasoning = keep_reasoning
         self._turn = turn
-        self._content: list[str] = []  # of the first answer
+        self._content: list[str] = []  # of the first answer,
+        self._calls: list[GatheredCall] = []  # and its calls
         self._reasoning: list[list[str]] = [[] for _ in runs]
         self._include_reasoning = chat.include_reasoning
         self._folds = [
@@ -82,8 +83,8 @@ class ChatAnswers:
         if not isinstance(part, Ending):
             if part.kind == "reasoning":
                 self._reasoning[index].append(part.text)
-            elif index == 0 and part.kind == "content":
-                self._content.append(part.text)
+            elif index == 0:
+                self._note_turn(part)
             return
         if part.finish_reason == "tool_calls":
             first = call_id(str(self._whole.completion_id), index, 0)
@@ -94,7 +95,17 @@ class ChatAnswers:
         record.completion_tokens = part.usage.completion_tokens
         record.reasoning_tokens = part.usage.reasoning_tokens
         if index == 0:
-            self._turn.answered("".join(self._content))
+            calls = [ToolCall(call.name, "".join(call.arguments)) for call in self._calls]
+            self._turn.answered("".join(self._content), calls)
+
+    def _note_turn(self, part: AnswerDelta) -> None:
+        """What the client will send back of the first answer."""
+        if part.kind == "content":
+            self._content.append(part.text)
+        elif part.name is not None:
+            self._calls.append(GatheredCall(part.name))
+        else:
+            self._calls[-1].arguments.append(part.text)
 
 
 async def begin(request: Request, chat: Chat, body: bytes) -> ChatAnswers:
@@ -119,7 +130,8 @@ async def begin(request: Request, chat: Chat, body: bytes) -> ChatAnswers:
         of_run = turn if index == 0 else Turn(service.sessions, None, None, None)
         mark = body if index == 0 else b"%d %b" % (index, body)
         ask = await apart_if_large(body, service.ask, chat, mark, caller, of_run, record)
-        runs.append(Run(service, _seeded(chat, index), ask, of_run, _run_id(whole, index, chat.n)))
+        of_index = msgspec.structs.replace(chat, options=seeded(chat.options, index))
+        runs.append(Run(service, of_index, ask, of_run, _run_id(whole, index, chat.n)))
     return ChatAnswers(chat, whole, partial(memory.keep, caller), records, runs, turn)
 
 
@@ -130,11 +142,3 @@ async def _only(run: Run) -> AsyncIterator[tuple[int, Answer]]:
 
 def _run_id(record: RequestRecord, index: int, count: int) -> str:
     return f"{record.completion_id}-{index}" if count > 1 else str(record.completion_id)
-
-
-def _seeded(chat: Chat, index: int) -> Chat:
-    """With a seed every answer has one of its own, or all would be the same."""
-    if index == 0 or chat.options.seed is None:
-        return chat
-    options = msgspec.structs.replace(chat.options, seed=(chat.options.seed + index) % _SEEDS)
-    return msgspec.structs.replace(chat, options=options)

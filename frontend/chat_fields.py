@@ -25,7 +25,7 @@ FIELDS: dict[str, Field] = {
     "logprobs": honoured("of the content's tokens; none of reasoning and calls"),
     "top_logprobs": honoured("0 to 20; needs logprobs"),
     "n": honoured("1 to 8 answers to one prompt, which is computed and counted once"),
-    "seed": honoured("0 or more; with n, the first answer's, and one more for each further one"),
+    "seed": honoured("a whole number; with n, the first answer's, and one more for each further one"),
     "prompt_cache_key": honoured("names the session, whose KV blocks are kept for its next turn"),
     "service_tier": honoured("flex waits behind all others; any other tier is the priority of the API key"),
     "stop": honoured("up to 16 strings, matched in the answer and never in the reasoning"),

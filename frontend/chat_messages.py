@@ -89,6 +89,7 @@ class AssistantTurn(Struct, tag_field="role", tag="assistant", forbid_unknown_fi
 class ToolTurn(Struct, tag_field="role", tag="tool", forbid_unknown_fields=True):
     content: Content
     tool_call_id: CallId
+    name: str | None = None  # the function's, which the call says already
 
 
 class FunctionTurn(Struct, tag_field="role", tag="function"):
@@ -135,6 +136,8 @@ def _message(turn: Turn, path: str, called: dict[str, str]) -> Message:
                     "No earlier message of the assistant has a tool call with this id.",
                     param=f"{path}.tool_call_id",
                 )
+            if turn.name not in (None, name):
+                raise InvalidRequest(f"The call was of {name}; give that name or none.", param=f"{path}.name")
             return Message("tool", _text(turn.content, path), name=name)
         case DeveloperTurn():
             return Message("developer", _text(turn.content, path), name=turn.name)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
-from frontend.answer_format import Format, TextFormat, read_format
+from frontend.answer_format import Form, Format, TextFormat, read_format
 from frontend.chat_fields import FIELDS
 from frontend.chat_messages import Turn, read_messages, unexplained_calls
 from frontend.function_tools import Choice, Functions, Tools, read_functions
+from frontend.generation_fields import GenerationFields, TokenLimit, check_stream
 from frontend.request_fields import read_fields
 from gpt_oss_triton.errors import InvalidRequest
 from gpt_oss_triton.harmony.grammar import answer_grammar
@@ -32,48 +33,25 @@ EFFORTS: dict[str, ReasoningEffort] = {  # OpenAI's levels -> those gpt-oss was 
     "max": "high",
 }
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
-TokenLimit = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
-class StreamOptions(Struct, forbid_unknown_fields=True):
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None
-
-
-class ChatRequest(Struct):
+class ChatRequest(GenerationFields, kw_only=True):
     """The honoured fields; `chat_fields.FIELDS` has them all."""
 
     model: str
     messages: Annotated[list[Turn], Meta(min_length=1, max_length=MAX_MESSAGES)]
-    stream: bool = False
-    stream_options: StreamOptions | None = None
     max_tokens: TokenLimit | None = None
     max_completion_tokens: TokenLimit | None = None
     reasoning_effort: Effort = "medium"
-    temperature: float = 1.0
-    top_p: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    logit_bias: dict[int, float] = {}
     logprobs: bool = False
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] = 1
-    seed: int | None = None
-    stop: str | list[str] = []
-    tools: Tools = []
+    tools: Tools = field(default_factory=list)
     tool_choice: Choice | None = None
     parallel_tool_calls: bool = True
     response_format: Format = TextFormat()
     prompt_cache_key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
-    service_tier: ServiceTier = "auto"
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    stop_token_ids: list[int] = []
-    ignore_eos: bool = False
     include_reasoning: bool = True
-    return_token_ids: bool = False
 
 
 class Chat(Struct, frozen=True):
@@ -103,6 +81,14 @@ class Chat(Struct, frozen=True):
     grammar_field: Literal["tools", "response_format"] | None = None
     unexplained_calls: dict[int, str] = {}
 
+    def own_param(self, param: str) -> str:
+        """What the caller calls a field of the options."""
+        if param == "max_tokens":
+            return self.limit_field
+        if param == "grammar" and self.grammar_field is not None:
+            return self.grammar_field
+        return param
+
 
 def read_chat(body: bytes, defaults: Mapping[str, Any] = MappingProxyType({})) -> Chat:
     """Check a request body. `defaults` stand in for honoured fields that it leaves out.
@@ -115,12 +101,11 @@ def read_chat(body: bytes, defaults: Mapping[str, Any] = MappingProxyType({})) -
 
 def chat_of(request: ChatRequest) -> Chat:
     """The same from a request whose fields have the right types. Raises as `read_chat`."""
-    if request.stream_options is not None and not request.stream:
-        raise InvalidRequest("stream_options needs stream: true.", param="stream_options")
+    check_stream(request.stream, request.stream_options)
     messages = read_messages(request.messages)
     functions = read_functions(request.tools, request.tool_choice)
-    schema, response_format = read_format(request.response_format)
-    grammar = _grammar(request, functions, schema)
+    form = read_format(request.response_format)
+    grammar = _grammar(request, functions, form)
     options = _options(request, grammar)
     check_options(options)
     return Chat(
@@ -129,33 +114,35 @@ def chat_of(request: ChatRequest) -> Chat:
             messages,
             EFFORTS[request.reasoning_effort],
             tools=functions.tools,
-            response_format=response_format,
+            response_format=form.told,
         ),
         options=options,
         stream=request.stream,
-        include_usage=bool(request.stream_options and request.stream_options.include_usage),
+        include_usage=request.include_usage,
         include_reasoning=request.include_reasoning,
         return_token_ids=request.return_token_ids,
         limit_field="max_tokens" if request.max_completion_tokens is None else "max_completion_tokens",
         prompt_cache_key=request.prompt_cache_key,
-        flex=request.service_tier == "flex",
+        flex=request.flex,
         n=request.n,
         functions=functions.names,
-        grammar_field=None if grammar is None else "tools" if schema is None else "response_format",
+        grammar_field=None if grammar is None else "tools" if form.schema is None else "response_format",
         unexplained_calls=unexplained_calls(request.messages),
     )
 
 
-def _grammar(request: ChatRequest, functions: Functions, schema: dict[str, Any] | None) -> str | None:
+def _grammar(request: ChatRequest, functions: Functions, form: Form) -> str | None:
     """None where the model is trusted: free text, and calls of functions that are not strict."""
     one_call = bool(functions.callable) and not request.parallel_tool_calls
-    if schema is None and not (
+    if form.schema is None and not (
         functions.must_call or functions.restricted or functions.any_strict or one_call
     ):
         return None
     if request.ignore_eos:
         raise InvalidRequest("An answer of a fixed form cannot go on after its end.", param="ignore_eos")
-    return answer_grammar(functions.calls(), must_call=functions.must_call, answer=schema)
+    return answer_grammar(
+        functions.calls(), must_call=functions.must_call, answer=form.schema, strict=form.strict
+    )
 
 
 def _options(request: ChatRequest, grammar: str | None) -> GenerationOptions:
@@ -164,20 +151,8 @@ def _options(request: ChatRequest, grammar: str | None) -> GenerationOptions:
         raise InvalidRequest("max_tokens and max_completion_tokens differ; give one.", param="max_tokens")
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs: true.", param="top_logprobs")
-    return GenerationOptions(
+    return request.options(
         max_tokens=limits.pop() if limits else None,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=request.top_k,
-        min_p=request.min_p,
-        seed=request.seed,
-        frequency_penalty=request.frequency_penalty,
-        presence_penalty=request.presence_penalty,
-        repetition_penalty=request.repetition_penalty,
-        logit_bias=request.logit_bias,
-        stop=[request.stop] if isinstance(request.stop, str) else request.stop,
-        stop_token_ids=request.stop_token_ids,
-        ignore_eos=request.ignore_eos,
-        grammar=grammar,
         logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+        grammar=grammar,
     )

@@ -19,7 +19,7 @@ FIELDS: dict[str, Field] = {
     "frequency_penalty": honoured("-2 to 2"),
     "presence_penalty": honoured("-2 to 2"),
     "logit_bias": honoured("token id to -100 … 100"),
-    "seed": honoured("0 or more; the answers of one request take the numbers that follow it"),
+    "seed": honoured("a whole number; the answers of one request take the numbers that follow it"),
     "stop": honoured("up to 16 strings, matched anywhere in the text"),
     "best_of": honoured("must be n: no answers are made to be thrown away"),
     "suffix": refused(str, "the model was not trained to fill in the middle", ""),

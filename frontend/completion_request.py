@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from frontend.chat_request import ServiceTier, StreamOptions, TokenLimit
 from frontend.completion_fields import FIELDS
+from frontend.generation_fields import GenerationFields, TokenLimit, check_stream, seeded
 from frontend.request_fields import read_fields
 from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
 from gpt_oss_triton.options import VOCABULARY, check_options
@@ -19,13 +19,12 @@ from gpt_oss_triton.wire import GenerationOptions, PromptRequest
 MAX_CHOICES = 128  # of one request, all prompts together
 MAX_LOGPROBS = 5
 _DEFAULT_MAX_TOKENS = 16
-_SEEDS = 2**64
 
 TokenId = Annotated[int, Meta(ge=0, lt=VOCABULARY)]
 TokenIds = Annotated[list[TokenId], Meta(min_length=1)]
 
 
-class CompletionRequest(Struct):
+class CompletionRequest(GenerationFields, kw_only=True):
     """The honoured fields; `completion_fields.FIELDS` has them all."""
 
     model: str
@@ -35,23 +34,7 @@ class CompletionRequest(Struct):
     max_tokens: TokenLimit = _DEFAULT_MAX_TOKENS
     n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] = 1
     best_of: int | None = None
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    logit_bias: dict[int, float] = {}
-    seed: int | None = None
-    stop: str | list[str] = []
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    stop_token_ids: list[int] = []
-    ignore_eos: bool = False
     skip_special_tokens: bool = True
-    service_tier: ServiceTier = "auto"
-    return_token_ids: bool = False
 
 
 class Completion(Struct, frozen=True):
@@ -77,12 +60,7 @@ class Completion(Struct, frozen=True):
     @property
     def choices(self) -> list[tuple[PromptRequest, GenerationOptions]]:
         """In the order of their index: the answers to the first prompt come first."""
-        return [(prompt, self._seeded(number)) for prompt in self.prompts for number in range(self.n)]
-
-    def _seeded(self, number: int) -> GenerationOptions:
-        if self.options.seed is None or number == 0:
-            return self.options
-        return msgspec.structs.replace(self.options, seed=(self.options.seed + number) % _SEEDS)
+        return [(prompt, seeded(self.options, number)) for prompt in self.prompts for number in range(self.n)]
 
 
 def read_completion(body: bytes, defaults: Mapping[str, Any] = MappingProxyType({})) -> Completion:
@@ -96,51 +74,31 @@ def read_completion(body: bytes, defaults: Mapping[str, Any] = MappingProxyType(
     prompts = _prompts(request.prompt)
     if len(prompts) * request.n > MAX_CHOICES:
         raise InvalidRequest(f"At most {MAX_CHOICES} answers can be asked for at once.", param="n")
-    stop = [request.stop] if isinstance(request.stop, str) else request.stop
-    options = _options(request)
-    check_options(msgspec.structs.replace(options, stop=stop))
+    options = request.options(max_tokens=request.max_tokens, logprobs=request.logprobs)
+    check_options(options)
     return Completion(
         model=request.model,
         prompts=prompts,
-        options=options,
+        options=msgspec.structs.replace(options, stop=[]),
         n=request.n,
-        stop=stop,
+        stop=options.stop,
         echo=request.echo,
         show_control=not request.skip_special_tokens,
         stream=request.stream,
-        include_usage=bool(request.stream_options and request.stream_options.include_usage),
+        include_usage=request.include_usage,
         return_token_ids=request.return_token_ids,
-        flex=request.service_tier == "flex",
+        flex=request.flex,
     )
 
 
 def _check(request: CompletionRequest) -> None:
-    if request.stream_options is not None and not request.stream:
-        raise InvalidRequest("stream_options needs stream: true.", param="stream_options")
+    check_stream(request.stream, request.stream_options)
     if request.best_of not in (None, request.n):
         raise UnsupportedParameter("best_of must be n: every answer is returned.", param="best_of")
     if request.echo and request.logprobs is not None:
         raise UnsupportedParameter(
             "The prompt's logprobs are not computed: no echo with logprobs.", param="logprobs"
         )
-
-
-def _options(request: CompletionRequest) -> GenerationOptions:
-    return GenerationOptions(
-        max_tokens=request.max_tokens,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=request.top_k,
-        min_p=request.min_p,
-        seed=request.seed,
-        frequency_penalty=request.frequency_penalty,
-        presence_penalty=request.presence_penalty,
-        repetition_penalty=request.repetition_penalty,
-        logit_bias=request.logit_bias,
-        stop_token_ids=request.stop_token_ids,
-        ignore_eos=request.ignore_eos,
-        logprobs=request.logprobs,
-    )
 
 
 def _prompts(prompt: str | list[Any]) -> list[PromptRequest]:

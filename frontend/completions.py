@@ -9,23 +9,15 @@ import uuid
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 
 from frontend.chat_reply import DONE, fingerprint
 from frontend.completion_answers import CompletionAnswers
 from frontend.completion_reply import Choice, CompletionReply
 from frontend.completion_request import Completion, own_param, read_completion
-from frontend.event_stream import EventStream
 from frontend.request_body import apart_if_large, body_of
 from frontend.request_schemas import body_schema
-from frontend.run_context import (
-    SLOW_READER_GRACE_S,
-    limits_told,
-    params_renamed,
-    stop_on_disconnect,
-    under_load,
-)
+from frontend.run_context import accepted, streamed, under_load
 from frontend.service import Service
 from gpt_oss_triton.telemetry.record import RequestRecord
 
@@ -39,19 +31,13 @@ async def completions(request: Request) -> Response:
     body = await body_of(request)
     completion, digest = await apart_if_large(body, _read, body, service.sampling)
     ensemble = service.resolve(completion.model)
-    options, headers = under_load(completion.options, service, ensemble)
-    completion = msgspec.structs.replace(completion, options=options)
+    completion, headers = under_load(completion, service)
     completion_id = f"cmpl-{uuid.uuid4().hex}"
     record.model, record.completion_id, record.stream = completion.model, completion_id, completion.stream
 
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(limits_told(service, request.state.caller))
         answers = CompletionAnswers(request, completion, digest)
-        stack.callback(answers.join_records)
-        await stack.enter_async_context(answers.runs)
-        stack.enter_context(stop_on_disconnect(request, answers.runs.stop))
-        with params_renamed(own_param):
-            await answers.runs.accepted()  # until here every failure has a status of its own
+        await stack.enter_async_context(accepted(request, answers, own_param))
         reply = CompletionReply(
             completion_id=completion_id,
             created=int(time.time()),
@@ -61,8 +47,7 @@ async def completions(request: Request) -> Response:
         )
         headers |= service.admission.limit_headers(request.state.caller)
         if completion.stream:
-            timeout_s = service.settings.request_timeout_s + SLOW_READER_GRACE_S
-            return EventStream(_events(answers, reply, completion), stack.pop_all(), timeout_s, headers)
+            return streamed(request, _events(answers, reply, completion), stack, headers)
         choices = await _gather(answers, completion)
         return Response(reply.whole(choices, answers.usage()), media_type="application/json", headers=headers)
 

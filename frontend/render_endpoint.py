@@ -13,6 +13,7 @@ from frontend.normalizing import Normalizing
 from frontend.reasoning_memory import ReasoningMemory
 from frontend.request_body import apart_if_large, body_of
 from frontend.request_schemas import body_schema
+from frontend.run_context import counted
 from frontend.service import Service
 from gpt_oss_triton.harmony import tokens
 
@@ -26,9 +27,11 @@ async def render_chat(request: Request) -> Response:
     normalizing: Normalizing = request.app.state.normalizing
     body = await body_of(request)
     chat = await apart_if_large(body, read_chat, body, service.sampling)
+    ensemble = service.resolve(chat.model)
+    headers = counted(request)
     memory: ReasoningMemory = request.app.state.reasoning_memory
     chat = memory.recall(request.state.caller, chat)
-    ids, info = await normalizing.render(service.resolve(chat.model), chat.prompt)
+    ids, info = await normalizing.render(ensemble, chat.prompt)
     reply = {
         "object": "chat.completion.prompt",
         "model": chat.model,
@@ -38,4 +41,4 @@ async def render_chat(request: Request) -> Response:
         "normalized_key": info.normalized_key,
         "prompt_version": info.prompt_version,
     }
-    return Response(msgspec.json.encode(reply), media_type="application/json")
+    return Response(msgspec.json.encode(reply), media_type="application/json", headers=headers)

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 _MAX_ECHO_CHARS = 256  # of the caller's own text in an error
 _MISSING_OR_UNKNOWN = re.compile(
-    r"Object (missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL
+    r"Object (?P<what>missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL
 )
 
 
@@ -49,5 +49,8 @@ def invalid(text: str, under: str = "") -> InvalidRequest:
     path = under + place.rpartition("`$")[2].strip("`").replace("[...]", "")
     if match := _MISSING_OR_UNKNOWN.fullmatch(message):
         path = f"{path}.{match['name']}"
+        message = (
+            "This field is required" if match["what"] == "missing required" else "There is no such field"
+        )
     path = path.removeprefix(".")[:_MAX_ECHO_CHARS]
     return InvalidRequest(f"{path}: {message[:_MAX_ECHO_CHARS]}.", param=path or None)

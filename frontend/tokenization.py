@@ -9,14 +9,15 @@ from fastapi import APIRouter, Request, Response
 from msgspec import Meta, Struct
 
 from frontend import json_body
-from frontend.chat_request import read_chat
+from frontend.chat_request import Chat, read_chat
 from frontend.completion_request import own_param
 from frontend.field_policy import Field, honoured, ignored
 from frontend.normalizing import Normalizing
+from frontend.reasoning_memory import ReasoningMemory
 from frontend.request_body import apart_if_large, body_of
 from frontend.request_fields import read_fields
 from frontend.request_schemas import body_schema
-from frontend.run_context import params_renamed
+from frontend.run_context import counted, params_renamed
 from frontend.service import Service
 from gpt_oss_triton.harmony import tokens
 from gpt_oss_triton.options import VOCABULARY
@@ -51,17 +52,22 @@ async def tokenize(request: Request) -> Response:
     service: Service = request.app.state.service
     normalizing: Normalizing = request.app.state.normalizing
     body = await body_of(request)
-    model, prompt = await apart_if_large(body, _read, body, service)
-    ensemble = service.resolve(model)
-    with params_renamed(lambda param: param if prompt.text is None else own_param(param)):
-        ids, _ = await normalizing.render(ensemble, prompt)
+    asked = await apart_if_large(body, _read, body, service)
+    ensemble = service.resolve(asked.model or _first(service))
+    headers = counted(request)
+    if isinstance(asked, TokenizeRequest):
+        with params_renamed(own_param):
+            ids, _ = await normalizing.render(ensemble, PromptRequest(text=asked.prompt))
+    else:
+        memory: ReasoningMemory = request.app.state.reasoning_memory
+        ids, _ = await normalizing.render(ensemble, memory.recall(request.state.caller, asked).prompt)
     load = service.load_of(ensemble)
     reply = {
         "count": len(ids),
         "max_model_len": None if load is None else load.max_context,
         "tokens": ids,
     }
-    return Response(msgspec.json.encode(reply), media_type="application/json")
+    return Response(msgspec.json.encode(reply), media_type="application/json", headers=headers)
 
 
 @router.post("/detokenize", openapi_extra=body_schema("DetokenizeRequest"))
@@ -71,17 +77,16 @@ async def detokenize(request: Request) -> Response:
     body = await body_of(request)
     asked = await apart_if_large(body, read_fields, body, DetokenizeRequest, DETOKENIZE_FIELDS)
     service.resolve(asked.model or _first(service))
+    headers = counted(request)
     text = await apart_if_large(body, tokens.decode, asked.tokens)
-    return Response(msgspec.json.encode({"prompt": text}), media_type="application/json")
+    reply = msgspec.json.encode({"prompt": text})
+    return Response(reply, media_type="application/json", headers=headers)
 
 
-def _read(body: bytes, service: Service) -> tuple[str, PromptRequest]:
-    """The model, and the prompt to be rendered."""
+def _read(body: bytes, service: Service) -> TokenizeRequest | Chat:
     if "messages" in json_body.read_object(body):
-        chat = read_chat(body, service.sampling)
-        return chat.model, chat.prompt
-    asked = read_fields(body, TokenizeRequest, TOKENIZE_FIELDS)
-    return asked.model or _first(service), PromptRequest(text=asked.prompt)
+        return read_chat(body, service.sampling)
+    return read_fields(body, TokenizeRequest, TOKENIZE_FIELDS)
 
 
 def _first(service: Service) -> str:

@@ -110,6 +110,17 @@ class Admission:
         self._limits.settle(ask, 0)
         self._decide(ask, "cached")
 
+    def count(self, caller: Caller) -> None:
+        """A request for something other than an answer is one of the caller's requests, and takes no tokens.
+
+        Raises:
+            RateLimited: the caller has no request left.
+        """
+        try:
+            self._limits.count(caller)
+        except Refusal as refusal:
+            raise refusal.error from None
+
     async def _enter(self, ask: Ask, lane: Lane) -> Placement:
         self._check_open()
         if ask.charge is not None:  # it was let in before, and its engine was lost

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from frontend.admission.ask import Estimate
-from gpt_oss_triton.wire import Message, PromptRequest, encode
+from frontend.routing.conversation import schemas
+from gpt_oss_triton.wire import Message, PromptRequest
 
 # What harmony puts around the text (measured with `harmony.render`).
 _PROMPT_TOKENS = 50
@@ -51,8 +52,7 @@ def _size(prompt: PromptRequest) -> tuple[int, int]:
         return 0, len(prompt.token_ids)
     if prompt.text is not None:
         return len(prompt.text.encode()), 0
-    schemas = (*prompt.tools, *([prompt.response_format] if prompt.response_format is not None else ()))
-    text_bytes = sum(map(_message_bytes, prompt.messages)) + sum(len(encode(schema)) for schema in schemas)
+    text_bytes = sum(map(_message_bytes, prompt.messages)) + len(schemas(prompt))
     frames = len(prompt.messages) + sum(len(message.tool_calls) for message in prompt.messages)
     return text_bytes, _PROMPT_TOKENS + _MESSAGE_TOKENS * frames
 

@@ -46,10 +46,19 @@ class _Use:
         limits = self.limits
         if limits.concurrency is not None and self.running >= limits.concurrency:
             raise _reached("rate_concurrency", f"{limits.concurrency} requests at once", _CONCURRENCY_RETRY_S)
-        if self.requests is not None and (wait_s := self.requests.wait_s(1)) > 0:
-            raise _reached("rate_requests", f"{limits.requests_per_minute} requests per minute", wait_s)
+        self.check_requests()
         if self.tokens is not None and (wait_s := self.tokens.wait_s(tokens)) > 0:
             raise _reached("rate_tokens", f"{limits.tokens_per_minute} tokens per minute", wait_s)
+
+    def check_requests(self) -> None:
+        """Raises Refusal."""
+        if self.requests is not None and (wait_s := self.requests.wait_s(1)) > 0:
+            limit = f"{self.limits.requests_per_minute} requests per minute"
+            raise _reached("rate_requests", limit, wait_s)
+
+    def count_request(self) -> None:
+        if self.requests is not None:
+            self.requests.level -= 1
 
     @property
     def idle(self) -> bool:
@@ -83,11 +92,16 @@ class CallerLimits:
         """Raises Refusal when the caller may not use so much now."""
         self._use(ask.caller).check(ask.estimate.tokens)
 
+    def count(self, caller: Caller) -> None:
+        """A request that no engine is needed for. Raises Refusal when the caller has none left."""
+        use = self._use(caller)
+        use.check_requests()
+        use.count_request()
+
     def charge(self, ask: Ask) -> None:
         use = self._use(ask.caller)
         use.running += 1
-        if use.requests is not None:
-            use.requests.level -= 1
+        use.count_request()
         if use.tokens is not None:
             use.tokens.level -= ask.estimate.tokens
         ask.charge = Charge(ask.estimate.tokens, use)

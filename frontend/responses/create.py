@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from frontend import chat_answers
 from frontend.chat_answers import ChatAnswers
 from frontend.chat_messages import Turn
-from frontend.event_stream import EventStream
+from frontend.chat_request import Chat, Effort
 from frontend.fold import Ending
 from frontend.request_body import apart_if_large, body_of
 from frontend.request_schemas import body_schema
@@ -22,19 +22,15 @@ from frontend.responses.input_items import input_items
 from frontend.responses.item_turns import Turns, read_items
 from frontend.responses.live import Live, LiveResponses
 from frontend.responses.output import Event
+from frontend.responses.references import resolved
 from frontend.responses.reply import Reply
-from frontend.responses.request import CreateResponse, read_response
+from frontend.responses.request import CreateResponse, read_response, turns_of
 from frontend.responses.store import ResponseStore, Stored
-from frontend.responses.translation import chat_from, own_param
-from frontend.run_context import (
-    SLOW_READER_GRACE_S,
-    limits_told,
-    params_renamed,
-    stop_on_disconnect,
-    under_load,
-)
+from frontend.responses.translation import chat_from, own_param, prefaced
+from frontend.responses.truncation import fitted
+from frontend.run_context import accepted, streamed, under_load
 from frontend.service import Service
-from gpt_oss_triton.errors import Cancelled, NotFound
+from gpt_oss_triton.errors import Cancelled, NotFound, ServiceError
 from gpt_oss_triton.telemetry.record import RequestRecord
 
 router = APIRouter()
@@ -47,40 +43,39 @@ async def create_response(request: Request) -> Response:
     record: RequestRecord = request.state.record
     caller = request.state.caller
     body = await body_of(request)
-    asked, new_turns = await apart_if_large(body, read_response, body, service.sampling)
-    ensemble = service.resolve(asked.model)
-    turns = _continued(request, asked, new_turns)
+    asked = await apart_if_large(body, read_response, body, service.sampling)
+    service.resolve(asked.model)
+    asked = resolved(asked, partial(_store(request).items, caller))
+    turns = _continued(request, asked, await apart_if_large(body, turns_of, asked))
     effort = asked.effort or service.settings.default_reasoning_effort
-    chat = await apart_if_large(body, chat_from, asked, turns, effort)
-    options, headers = under_load(chat.options, service, ensemble)
-    chat = msgspec.structs.replace(chat, options=options)
+    chat, places = await _chat(request, body, asked, turns, effort)
+    chat, headers = under_load(chat, service)
     reply = Reply(asked, f"resp_{uuid.uuid4().hex}", int(time.time()), effort)
     record.model, record.completion_id, record.stream = chat.model, reply.id, chat.stream
 
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(limits_told(service, caller))
         answers = await chat_answers.begin(request, chat, body)
-        await stack.enter_async_context(answers.runs)
-        stack.enter_context(stop_on_disconnect(request, answers.runs.stop))
         of_reply = stack.enter_context(live.during(caller, reply, answers.runs.stop))
-        with params_renamed(partial(own_param, places=turns.places)):
-            await answers.runs.accepted()  # until here every failure has a status of its own
+        of_caller = accepted(request, answers, lambda param: own_param(chat.own_param(param), places))
+        await stack.enter_async_context(of_caller)
         making = _Making(request, asked, turns.turns, answers, reply)
         headers |= service.admission.limit_headers(caller)
         if asked.stream:
-            timeout_s = service.settings.request_timeout_s + SLOW_READER_GRACE_S
-            return EventStream(making.events(), stack.pop_all(), timeout_s, headers, reply.fail)
+            return streamed(request, making.events(), stack, headers, making.fail)
         await making.whole(of_reply)
         whole = msgspec.json.encode(reply.record())
         return Response(whole, media_type="application/json", headers=headers)
+
+
+def _store(request: Request) -> ResponseStore:
+    return request.app.state.response_store  # type: ignore[no-any-return]  # state is untyped
 
 
 def _continued(request: Request, asked: CreateResponse, new: Turns) -> Turns:
     """The turns of the conversation so far, and the new ones."""
     if asked.previous_response_id is None:
         return new
-    store: ResponseStore = request.app.state.response_store
-    previous = store.get(request.state.caller, asked.previous_response_id)
+    previous = _store(request).get(request.state.caller, asked.previous_response_id)
     if previous is None:
         raise NotFound(
             "There is no such response, or it is held no longer: send the conversation itself as input.",
@@ -88,6 +83,20 @@ def _continued(request: Request, asked: CreateResponse, new: Turns) -> Turns:
         )
     places = ["previous_response_id"] * len(previous.turns)
     return Turns([*previous.turns, *new.turns], [*places, *new.places])
+
+
+async def _chat(
+    request: Request, body: bytes, asked: CreateResponse, turns: Turns, effort: Effort
+) -> tuple[Chat, list[str]]:
+    """The chat that a response is, and where in the request its messages come from."""
+    service: Service = request.app.state.service
+    chat = await apart_if_large(body, chat_from, asked, turns, effort)
+    load = service.load_of(service.resolve(asked.model))
+    if asked.truncation == "auto" and load is not None:
+        reserve = min(service.settings.output_reserve_tokens, load.max_context // 4)
+        room = load.max_context - (asked.max_output_tokens or reserve)
+        chat, turns = await fitted(chat, turns, room, lambda some: chat_from(asked, some, effort))
+    return chat, prefaced(asked, turns).places
 
 
 class _Making:
@@ -122,14 +131,22 @@ class _Making:
         except Cancelled as error:
             if not live.cancelled:
                 raise
-            self._reply.fail(error)
+            self.fail(error)
+
+    def fail(self, failure: ServiceError) -> bytes:
+        """The last event of a response that failed or was cancelled; it is stored as far as it came."""
+        event = self._reply.fail(failure)
+        self._keep()
+        return event
 
     def _finish(self, ending: Ending) -> list[Event]:
         events = self._reply.finish(ending)
-        if self._asked.store:
-            store: ResponseStore = self._request.app.state.response_store
-            store.put(self._request.state.caller, self._reply.id, self._stored())
+        self._keep()
         return events
+
+    def _keep(self) -> None:
+        if self._asked.store:
+            _store(self._request).put(self._request.state.caller, self._reply.id, self._stored())
 
     def _stored(self) -> Stored:
         # A call that was cut cannot be answered, and would be a broken one in the next prompt.
@@ -138,8 +155,10 @@ class _Making:
             for item in self._reply.output.items
             if (item["type"], item["status"]) != ("function_call", "incomplete")
         ]
+        given = input_items(self._asked.input)
         return Stored(
             response=msgspec.json.encode(self._reply.record()),
-            input_items=msgspec.json.encode(input_items(self._asked.input)),
+            input_items=msgspec.json.encode(given),
             turns=[*self._turns, *read_items(made, "output").turns],
+            item_ids=tuple(item["id"] for item in (*given, *self._reply.output.items)),
         )

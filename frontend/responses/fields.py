@@ -11,7 +11,8 @@ _Object = dict[str, Any]
 FIELDS: dict[str, Field] = {
     # OpenAI's
     "model": honoured("one of GET /v1/models"),
-    "input": honoured("a text, or items: messages, reasoning, function calls and their outputs; text only"),
+    "input": honoured("a text, or items: messages, reasoning, function calls and their outputs, and "
+                      "references to items of stored responses; text only"),
     "instructions": honoured("before the input; not carried over by previous_response_id"),
     "previous_response_id": honoured("the conversation so far, while this server still holds it"),
     "store": honoured("true keeps the response in this server's memory, bounded and for a day at most"),
@@ -31,7 +32,8 @@ FIELDS: dict[str, Field] = {
     "metadata": honoured("up to 16 pairs, given back"),
     "prompt_cache_key": honoured("names the session, whose KV blocks are kept for its next turn"),
     "service_tier": honoured("flex waits behind all others; any other tier is the priority of the API key"),
-    "truncation": refused(str, "what does not fit the context is an error", "disabled"),
+    "truncation": honoured("auto leaves out the oldest turns of what does not fit the context; disabled, the default, "
+                           "makes it an error"),
     "background": refused(bool, "a response is made while its caller waits", False),
     "background_options": refused(_Object, "a response is made while its caller waits", {}),
     "conversation": refused(str | _Object, "conversations are not stored; use previous_response_id"),
@@ -46,7 +48,7 @@ FIELDS: dict[str, Field] = {
     "safety_identifier": ignored(str, "users are not tracked"),
     "user": ignored(str, "users are not tracked"),
     # ours, with the names that other open servers use
-    "seed": honoured("0 or more"),
+    "seed": honoured("a whole number"),
     "top_k": honoured("0 is off"),
     "min_p": honoured("0 to 1"),
     "repetition_penalty": honoured("1 is off"),

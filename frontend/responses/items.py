@@ -92,6 +92,13 @@ class FunctionCallOutputItem(Struct, forbid_unknown_fields=True):
     status: Status | None = None
 
 
+class ItemReference(Struct, forbid_unknown_fields=True):
+    """Stands for an item of a stored response."""
+
+    id: Id
+    type: Literal["item_reference"] | None = None
+
+
 Item = MessageItem | ReasoningItem | FunctionCallItem | FunctionCallOutputItem
 KINDS: dict[str, type[Item]] = {
     "message": MessageItem,

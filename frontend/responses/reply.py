@@ -103,7 +103,7 @@ def _unchanging(request: CreateResponse, effort: Effort) -> Record:
         "tools": [{"strict": False, **tool} for tool in request.tools],
         "top_logprobs": request.top_logprobs or 0,
         "top_p": request.top_p,
-        "truncation": "disabled",
+        "truncation": request.truncation,
     }
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from frontend.chat_messages import FunctionName
-from frontend.chat_request import MAX_TOP_LOGPROBS, Effort, ServiceTier, TokenLimit
+from frontend.chat_request import MAX_TOP_LOGPROBS, Effort
+from frontend.generation_fields import Seed, ServiceTier, TokenLimit, check_stream
 from frontend.request_fields import read_fields
 from frontend.responses.fields import FIELDS
 from frontend.responses.item_turns import Turns, read_items
@@ -103,7 +104,8 @@ class CreateResponse(Struct):
     ] = {}
     prompt_cache_key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     service_tier: ServiceTier = "auto"
-    seed: int | None = None
+    truncation: Literal["auto", "disabled"] = "disabled"
+    seed: Seed | None = None
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
@@ -117,20 +119,34 @@ class CreateResponse(Struct):
         return LOGPROBS in self.include
 
 
-def read_response(body: bytes, defaults: Mapping[str, Any]) -> tuple[CreateResponse, Turns]:
-    """A request, and the turns of its input.
+def read_response(body: bytes, defaults: Mapping[str, Any]) -> CreateResponse:
+    """A request, whose items are not read yet; they are without what is null in them, as clients write much of it.
 
     Raises:
-        InvalidRequest: `param` is the path of the first field at fault, as in `input[0].content`.
+        InvalidRequest: `param` is the path of the first field at fault, as in `reasoning.effort`.
     """
     request = read_fields(body, CreateResponse, FIELDS, defaults)
-    if request.stream_options is not None and not request.stream:
-        raise InvalidRequest("stream_options needs stream: true.", param="stream_options")
+    check_stream(request.stream, request.stream_options)
     if request.top_logprobs and not request.wants_logprobs:
         raise InvalidRequest(f"top_logprobs needs include: [{LOGPROBS!r}].", param="top_logprobs")
     if request.text.verbosity not in (None, "medium"):
         raise UnsupportedParameter("gpt-oss was not trained for text.verbosity.", param="text.verbosity")
+    if not isinstance(request.input, str):
+        request.input = [_without_nulls(item) for item in request.input]
+    return request
+
+
+def _without_nulls(item: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in item.items() if value is not None}
+
+
+def turns_of(request: CreateResponse) -> Turns:
+    """The turns of the input, whose references are resolved.
+
+    Raises:
+        InvalidRequest: `param` is the path of the first field at fault, as in `input[0].content`.
+    """
     turns = read_items(request.input)
     if not turns.turns:
         raise InvalidRequest("The input says nothing.", param="input")
-    return request, turns
+    return turns

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -13,7 +14,9 @@ from frontend.caller import Caller
 from frontend.chat_messages import Turn
 
 _OVERHEAD_BYTES = 1024
+_ID_BYTES = 100
 Owner = tuple[str, str]
+Item = dict[str, Any]
 
 
 class Stored(Struct, frozen=True):
@@ -21,11 +24,13 @@ class Stored(Struct, frozen=True):
     response: the whole object, as JSON.
     input_items: of its own request, as JSON of a list.
     turns: the conversation with its answer, without `instructions`.
+    item_ids: of its output and of its input.
     """
 
     response: bytes
     input_items: bytes
     turns: list[Turn]
+    item_ids: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -35,7 +40,13 @@ class Stored(Struct, frozen=True):
             + len(self.input_items)
             + len(msgspec.json.encode(self.turns))
             + _OVERHEAD_BYTES
+            + _ID_BYTES * len(self.item_ids)
         )
+
+    def items(self) -> dict[str, Item]:
+        """Its items by their ids."""
+        items = [*msgspec.json.decode(self.input_items), *msgspec.json.decode(self.response)["output"]]
+        return {item["id"]: item for item in items}
 
 
 class _Shelf:
@@ -44,13 +55,23 @@ class _Shelf:
     def __init__(self) -> None:
         self.held: OrderedDict[str, tuple[float, int, Stored]] = OrderedDict()  # last use, size
         self.bytes = 0
+        self.holders: dict[str, str] = {}  # by the ids of items: the last response that has it
+
+    def put(self, response_id: str, size: int, used: float, stored: Stored) -> None:
+        self.held[response_id] = (used, size, stored)
+        self.bytes += size
+        self.holders |= dict.fromkeys(stored.item_ids, response_id)
 
     def pop(self, response_id: str) -> Stored | None:
         entry = self.held.pop(response_id, None)
         if entry is None:
             return None
-        self.bytes -= entry[1]
-        return entry[2]
+        _, size, stored = entry
+        self.bytes -= size
+        for item_id in stored.item_ids:
+            if self.holders.get(item_id) == response_id:
+                del self.holders[item_id]
+        return stored
 
 
 class ResponseStore:
@@ -81,8 +102,7 @@ class ResponseStore:
         if size > self._max_bytes:
             return
         shelf = self._shelves.setdefault(_owner(caller), _Shelf())
-        shelf.held[response_id] = (self._clock(), size, stored)
-        shelf.bytes += size
+        shelf.put(response_id, size, self._clock(), stored)
         self._expire()
         while self._bytes > self._max_bytes or self._entries > self._max_entries:
             fullest = max(self._shelves.values(), key=lambda shelf: shelf.bytes)
@@ -98,6 +118,17 @@ class ResponseStore:
         shelf.held[response_id] = (self._clock(), size, stored)
         shelf.held.move_to_end(response_id)
         return stored
+
+    def items(self, caller: Caller, ids: Collection[str]) -> dict[str, Item]:
+        """The caller's own items of these ids, those that are held; their responses count as used."""
+        self._expire()
+        shelf = self._shelves.get(_owner(caller))
+        holders = {} if shelf is None else {item_id: shelf.holders.get(item_id) for item_id in ids}
+        found: dict[str, Item] = {}
+        for response_id in {holder for holder in holders.values() if holder is not None}:
+            if (stored := self.get(caller, response_id)) is not None:
+                found |= {i: item for i, item in stored.items().items() if holders.get(i) == response_id}
+        return found
 
     def delete(self, caller: Caller, response_id: str) -> bool:
         """Whether there was one."""

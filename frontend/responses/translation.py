@@ -36,8 +36,7 @@ def chat_from(request: CreateResponse, turns: Turns, default_effort: Effort) -> 
     Raises:
         InvalidRequest: as `chat_of`, with the names of this request's fields.
     """
-    if request.instructions is not None:
-        turns = Turns([SystemTurn(request.instructions), *turns.turns], ["instructions", *turns.places])
+    turns = prefaced(request, turns)
     if len(turns.turns) > MAX_MESSAGES:
         raise InvalidRequest(f"A conversation may have at most {MAX_MESSAGES} turns.", param="input")
     chat = ChatRequest(
@@ -63,6 +62,13 @@ def chat_from(request: CreateResponse, turns: Turns, default_effort: Effort) -> 
     )
     with params_renamed(partial(own_param, places=turns.places)):
         return chat_of(chat)
+
+
+def prefaced(request: CreateResponse, turns: Turns) -> Turns:
+    """The conversation's turns after the request's instructions."""
+    if request.instructions is None:
+        return turns
+    return Turns([SystemTurn(request.instructions), *turns.turns], ["instructions", *turns.places])
 
 
 def own_param(param: str, places: Sequence[str]) -> str:
@@ -91,6 +97,7 @@ _OTHER_NAMES = (
     (r"\1", r"^(tool_choice\.tools\[\d+\])\.function(?=\.)"),
     ("text.format", r"^response_format(\.json_schema)?"),
     ("max_output_tokens", r"^max(_completion)?_tokens$"),
+    ("include", r"^logprobs$"),
     ("input", r"^messages$"),
 )
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from frontend.routing.conversation import split
-from gpt_oss_triton.wire import PromptRequest, encode
+from frontend.routing.conversation import schemas, split
+from gpt_oss_triton.wire import PromptRequest
 
 Point = tuple[int, int]  # hash, tokens of the prompt up to there
 Life = tuple[int, float]  # pid and start of an engine: its cache does not outlive it
@@ -67,9 +67,8 @@ def _parts(prompt: PromptRequest) -> Iterator[tuple[str, bytes]]:
     instructions, turns = split(prompt.messages)
     for message in instructions:
         yield f"{message.role}\0{message.name or ''}", message.content.encode()
-    if prompt.tools or prompt.response_format is not None:
-        schemas = (*prompt.tools, *([prompt.response_format] if prompt.response_format is not None else ()))
-        yield "schemas", b"".join(encode(schema) for schema in schemas)
+    if described := schemas(prompt):
+        yield "schemas", described
     for message in turns:
         yield f"{message.role}\0{message.name or ''}", (message.content or message.reasoning or "").encode()
         for call in message.tool_calls:

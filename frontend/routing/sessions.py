@@ -13,7 +13,7 @@ import json
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -23,7 +23,7 @@ from cachetools import TTLCache
 from frontend.caller import Caller
 from frontend.routing.conversation import Conversation, split
 from frontend.routing.prefix_index import Life
-from gpt_oss_triton.wire import Lease, Message, PromptRequest
+from gpt_oss_triton.wire import Lease, Message, PromptRequest, ToolCall
 
 By = Literal["header", "prompt_cache_key", "prefix"]
 EndReason = Literal["idle", "evicted", "pressure"]
@@ -75,10 +75,10 @@ class Turn:
         if self.session is not None and self._held is not None:
             self._sessions._leave(self.session, self._held)
 
-    def answered(self, content: str) -> None:
+    def answered(self, content: str, calls: Sequence[ToolCall] = ()) -> None:
         """The answer is complete: a request that begins with it is the next turn."""
         if self._conversation is not None:
-            self._conversation.add(Message("assistant", content))
+            self._conversation.add(Message("assistant", content, tool_calls=[*calls]))
             self._sessions._expect(self._conversation.key, self.session)
 
 

@@ -115,7 +115,7 @@ def _check_message(message: Message, path: str) -> None:
     elif message.name is not None:
         if message.role != "user":
             raise UnsupportedParameter(
-                f"The name of a {message.role} message is not supported.", param=f"{path}.name"
+                f"A name is not supported in messages of the role {message.role}.", param=f"{path}.name"
             )
         check_name(message.name, f"{path}.name")
 

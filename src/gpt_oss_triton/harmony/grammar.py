@@ -41,7 +41,11 @@ class Call(NamedTuple):
 
 
 def answer_grammar(
-    calls: Sequence[Call] = (), *, must_call: bool = False, answer: dict[str, Any] | None = None
+    calls: Sequence[Call] = (),
+    *,
+    must_call: bool = False,
+    answer: dict[str, Any] | None = None,
+    strict: bool = True,
 ) -> str:
     """The grammar of one answer.
 
@@ -50,6 +54,7 @@ def answer_grammar(
         must_call: no final answer but a call.
         answer: JSON schema of the final answer; None leaves it free. With one, a preamble comes only before a
             call, because the content has to be the JSON alone.
+        strict: as of `Call`, for the answer's schema.
 
     Raises:
         InvalidRequest: the grammar is larger than 256 Ki characters.
@@ -68,7 +73,7 @@ def answer_grammar(
             rules.append(f'call_{index}: "{call.name} " <|constrain|> "json" <|message|> arguments_{index}')
             rules.append(f"arguments_{index}: %json {_guided(call.schema, call.strict)}")
     if not must_call:
-        rules += _final(answer)
+        rules += _final(answer, strict)
     grammar = "\n".join([*rules, ""])
     if len(grammar) > MAX_GRAMMAR_CHARS:
         raise InvalidRequest("The schemas of the functions are too large together.", param="tools")
@@ -99,12 +104,12 @@ def _turn(may_call: bool, must_call: bool, as_json: bool) -> str:
     return "(thought | preamble)* (final | call)"
 
 
-def _final(schema: dict[str, Any] | None) -> list[str]:
+def _final(schema: dict[str, Any] | None, strict: bool) -> list[str]:
     if schema is None:
         return ['final: <|channel|> "final" <|message|> FREE? <|return|>']
     return [
         'final: <|channel|> "final" (" "? <|constrain|> "json")? <|message|> answer <|return|>',
-        f"answer: %json {_guided(schema, strict=True)}",
+        f"answer: %json {_guided(schema, strict)}",
     ]
 
 
@@ -120,4 +125,7 @@ def _guided(schema: dict[str, Any], strict: bool) -> str:
 def _fault(text: str) -> str:
     """Why a schema cannot be compiled; "" when it can."""
     failed, messages = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(text))
-    return " ".join(messages[0].split())[:_MAX_REASON_CHARS] if failed else ""
+    if not failed:
+        return ""
+    reason = " ".join(messages[0].split()).partition(" Enable '")[0]  # its options are not the caller's
+    return reason[:_MAX_REASON_CHARS]

@@ -17,7 +17,7 @@ from gpt_oss_triton.wire import Event, Logprobs, Message, TokenLogprobs
 from tests.unit.frontend.asgi_client import Exchange
 from tests.unit.frontend.chat_client import folded
 from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton, Request, accepted, finished
-from tests.unit.frontend.harmony_turn import NEXT, call, thought, turn
+from tests.unit.frontend.harmony_turn import NEXT, call, preamble, thought, turn
 
 pytestmark = pytest.mark.anyio
 
@@ -190,3 +190,22 @@ async def test_grammar_and_tools_reach_the_engine(app: FastAPI, fake: FakeTriton
     assert "functions." in request.options.grammar
     assert [tool.name for tool in request.prompt.tools] == ["f"]
     assert json.loads(json.dumps(request.prompt.tools[0].parameters)) == {"type": "object"}
+
+
+@pytest.mark.parametrize("arguments", ['{"a":  1}', '{"a":1}'])
+async def test_the_turn_after_a_call_is_the_same_session(
+    app: FastAPI, fake: FakeTriton, arguments: str
+) -> None:
+    """Also from a client that writes the arguments anew."""
+    fake.script = script_of(
+        [*thought("I need f."), *NEXT, *preamble("Wait."), *NEXT, *call("f", '{"a":  1}')]
+    )
+    (choice,) = (await unstreamed(app, tools=TOOLS)).json()["choices"]
+    message = choice["message"]
+    message["tool_calls"][0]["function"]["arguments"] = arguments
+    result = {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "2"}
+    fake.script = script_of(turn("Now I know.", "It is 2."))
+    await unstreamed(app, tools=TOOLS, messages=[*CHAT["messages"], message, result])
+    first, second = fake.requests
+    assert first.options.lease is None
+    assert second.options.lease is not None

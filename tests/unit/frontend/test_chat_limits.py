@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,11 +14,12 @@ from frontend.caller import digest_of
 from frontend.service import Service
 from gpt_oss_triton.config import FrontendSettings
 from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton
+from tests.unit.frontend.normalizing_triton import NormalizingTriton
 
 pytestmark = pytest.mark.anyio
 
 PATH = "/v1/chat/completions"
-CHAT = {"model": ENSEMBLE, "temperature": 0, "messages": [{"role": "user", "content": "hi"}]}
+CHAT: dict[str, Any] = {"model": ENSEMBLE, "temperature": 0, "messages": [{"role": "user", "content": "hi"}]}
 
 
 @pytest.fixture
@@ -25,6 +27,7 @@ def settings(settings: FrontendSettings, tmp_path: Path) -> FrontendSettings:
     keys = tmp_path / "keys.toml"
     keys.write_text(
         f'[[key]]\nname = "two"\nsha256 = "{digest_of(b"two").hex()}"\nrequests_per_minute = 2\n'
+        f'[[key]]\nname = "words"\nsha256 = "{digest_of(b"words").hex()}"\ntokens_per_minute = 70\n'
         f'[[key]]\nname = "any"\nsha256 = "{digest_of(b"any").hex()}"\n'
     )
     return settings.model_copy(update={"api_keys_file": keys, "response_cache_entries": 8})
@@ -79,3 +82,44 @@ async def test_a_conversation_has_a_most_number_of_messages(http: httpx.AsyncCli
     messages = [{"role": "user", "content": ""}] * 2049
     answer = await http.post(PATH, json={**CHAT, "messages": messages}, headers=bearer("any"))
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages")
+
+
+LOOKS: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/chat/completions/render", CHAT),
+    ("/tokenize", {"prompt": "hi"}),
+    ("/tokenize", CHAT),
+    ("/detokenize", {"tokens": [1, 2]}),
+]
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[NormalizingTriton]:
+    async with NormalizingTriton() as triton:
+        yield triton
+
+
+@pytest.mark.parametrize(("path", "body"), LOOKS)
+async def test_looking_at_a_prompt_counts_as_a_request_of_its_key(
+    http: httpx.AsyncClient, path: str, body: dict[str, Any]
+) -> None:
+    looks = [await http.post(path, json=body, headers=bearer("two")) for _ in range(3)]
+    assert [look.status_code for look in looks] == [200, 200, 429]
+    assert [look.headers["x-ratelimit-remaining-requests"] for look in looks] == ["1", "0", "0"]
+    assert looks[2].json()["error"]["code"] == "rate_limit_exceeded"
+    assert (await http.post(PATH, json=CHAT, headers=bearer("two"))).status_code == 429
+    assert (await http.post(path, json=body, headers=bearer("any"))).status_code == 200
+
+
+async def test_a_look_takes_no_place_and_no_tokens(http: httpx.AsyncClient) -> None:
+    """Of a key whose tokens are used up."""
+    chat = await http.post(PATH, json={**CHAT, "max_tokens": 5}, headers=bearer("words"))
+    refused = await http.post(PATH, json=CHAT, headers=bearer("words"))
+    assert (chat.status_code, refused.status_code) == (200, 429)
+    for path, body in LOOKS:
+        assert (await http.post(path, json=body, headers=bearer("words"))).status_code == 200
+
+
+async def test_what_is_no_request_does_not_count(http: httpx.AsyncClient) -> None:
+    wrong = [await http.post("/tokenize", json={"prompt": 1}, headers=bearer("two")) for _ in range(3)]
+    assert [answer.status_code for answer in wrong] == [400, 400, 400]
+    assert (await http.post("/tokenize", json={"prompt": "hi"}, headers=bearer("two"))).status_code == 200

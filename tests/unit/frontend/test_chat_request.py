@@ -200,7 +200,7 @@ def test_usage_in_the_stream() -> None:
         ({"temperature": 2.1}, "temperature"),
         ({"top_p": -0.1}, "top_p"),
         ({"top_k": 1.5}, "top_k"),
-        ({"seed": -1}, "seed"),
+        ({"seed": -(2**63) - 1}, "seed"),
         ({"seed": 2**64}, "seed"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": -1}, "max_tokens"),
@@ -238,7 +238,7 @@ def test_usage_in_the_stream() -> None:
         ({"tool_choice": allowed("auto", "f", "g"), "tools": [function("f")]}, "tool_choice.allowed_tools.tools[1].function.name"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
-        ({"response_format": json_schema({"not": {}})}, "response_format.json_schema.schema"),
+        ({"response_format": json_schema({"not": {}}, strict=True)}, "response_format.json_schema.schema"),
         ({"response_format": json_schema({"type": "robot"})}, "response_format.json_schema.schema"),
         ({"response_format": json_schema({"title": "x" * 70_000})}, "response_format.json_schema.schema"),
         ({"response_format": json_schema(DEEP)}, "response_format.json_schema.schema"),
@@ -293,3 +293,61 @@ def test_defaults_stand_in_for_what_is_left_out_and_for_null() -> None:
 )
 def test_only_the_flex_tier_gives_way(tier: str, flex: bool) -> None:
     assert read_chat(chat(service_tier=tier)).flex is flex
+
+
+RESULT = {"role": "tool", "tool_call_id": "c", "content": "18"}
+CALLED = {
+    "role": "assistant",
+    "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}],
+}
+
+
+def test_a_result_may_name_its_function() -> None:
+    """As many examples do."""
+    for name in ("f", None):
+        result = read_chat(chat(messages=[CALLED, {**RESULT, "name": name}]))
+        assert result.prompt.messages[1] == Message("tool", "18", name="f")
+    with pytest.raises(InvalidRequest) as caught:
+        read_chat(chat(messages=[CALLED, {**RESULT, "name": "g"}]))
+    assert caught.value.param == "messages[1].name"
+
+
+@pytest.mark.parametrize(
+    ("given", "seed"), [(-1, 2**64 - 1), (-(2**63), 2**63), (0, 0), (2**64 - 1, 2**64 - 1), (None, None)]
+)
+def test_seeds_may_be_signed(given: int | None, seed: int | None) -> None:
+    assert read_chat(chat(seed=given)).options.seed == seed
+
+
+ODD = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+OVERLAPPING = {
+    "oneOf": [{"type": "object", "properties": {"a": {}}}, {"type": "object", "properties": {"b": {}}}]
+}
+
+
+@pytest.mark.parametrize("schema", [ODD, OVERLAPPING])
+def test_what_cannot_be_enforced_is_left_to_the_model_unless_it_is_strict(schema: dict[str, Any]) -> None:
+    def wanted(strict: bool | None) -> dict[str, Any]:
+        return {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": strict}}
+
+    for strict in (False, None):
+        result = read_chat(chat(response_format=wanted(strict)))
+        assert result.prompt.response_format == ResponseFormat("n", schema)
+        assert result.options.grammar is not None
+    with pytest.raises(InvalidRequest) as caught:
+        read_chat(chat(response_format=wanted(True)))
+    assert caught.value.param == "response_format.json_schema.schema"
+    assert "option" not in caught.value.message, "of the library's, which no caller can set"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"messages": [{"role": "user"}]}, "messages[0].content: This field is required."),
+        ({"messages": [{"role": "user", "content": "", "x": 1}]}, "messages[0].x: There is no such field."),
+    ],
+)
+def test_what_is_missing_or_unknown_is_said_in_words(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_chat(chat(**fields))
+    assert caught.value.message == message

@@ -11,6 +11,8 @@ import pytest
 from fastapi import FastAPI
 
 from frontend import normalizing
+from frontend.caller import ANONYMOUS, Caller
+from frontend.reasoning_memory import ReasoningMemory
 from gpt_oss_triton.harmony import tokens
 from gpt_oss_triton.harmony.normalize import normalized_key, prompt_hash
 from gpt_oss_triton.harmony.render import render
@@ -60,6 +62,19 @@ async def test_messages_are_tokenized_as_they_are_rendered(http: httpx.AsyncClie
     response = await http.post("/tokenize", json=CHAT)
     ids = rendered["token_ids"]
     assert response.json() == {"tokens": ids, "count": len(ids), "max_model_len": 4096}
+
+
+async def test_what_is_tokenized_has_the_reasoning_that_the_caller_left_out(
+    app: FastAPI, http: httpx.AsyncClient
+) -> None:
+    """As the answer to the same request would have it."""
+    memory: ReasoningMemory = app.state.reasoning_memory
+    memory.keep(Caller(ANONYMOUS, "normal"), "c", "I need the weather.")
+    call = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    asked = {**CHAT, "messages": [*CHAT["messages"], {"role": "assistant", "tool_calls": [call]}]}
+    ids = (await http.post("/tokenize", json=asked)).json()["tokens"]
+    assert "I need the weather." in tokens.decode(ids)
+    assert ids == (await http.post(RENDER, json=asked)).json()["token_ids"]
 
 
 async def test_a_text_there_and_back(http: httpx.AsyncClient) -> None:

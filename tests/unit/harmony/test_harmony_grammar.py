@@ -197,3 +197,10 @@ def test_a_grammar_has_a_most_size() -> None:
 def test_as_many_functions_as_are_allowed() -> None:
     grammar = answer_grammar([Call(f"f{index}", SCHEMA) for index in range(128)])
     assert accepts(grammar, CALL.replace("functions.f", "functions.f127"))
+
+
+def test_an_answers_schema_that_is_not_strict_is_enforced_as_far_as_it_can_be() -> None:
+    schema = {**SCHEMA, "uniqueItems": True}
+    grammar = answer_grammar(answer=schema, strict=False)
+    assert accepts(grammar, JSON)
+    assert not accepts(grammar, JSON.replace("{", "[", 1))

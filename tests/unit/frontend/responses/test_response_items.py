@@ -88,7 +88,6 @@ def test_a_tools_output_may_be_parts() -> None:
     ("item", "param"),
     [
         ({"type": "web_search_call"}, "input[0].type"),
-        ({"type": "item_reference", "id": "msg_1"}, "input[0].type"),
         ({"content": "x"}, "input[0].type"),
         ({"type": 5}, "input[0].type"),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from frontend.chat_request import Chat, read_chat
 from frontend.responses.fields import FIELDS
-from frontend.responses.request import CreateResponse, read_response
+from frontend.responses.request import CreateResponse, read_response, turns_of
 from frontend.responses.translation import chat_from
 from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
 from gpt_oss_triton.wire import Message
@@ -27,8 +27,8 @@ OPENAI_FIELDS = {
 
 
 def read(**fields: Any) -> Chat:
-    request, turns = read_response(json.dumps({**MINIMAL, **fields}).encode(), {})
-    return chat_from(request, turns, "medium")
+    request = read_response(json.dumps({**MINIMAL, **fields}).encode(), {})
+    return chat_from(request, turns_of(request), "medium")
 
 
 def chat(**fields: Any) -> Chat:
@@ -164,7 +164,6 @@ def test_what_cannot_be_is_named(fields: dict[str, Any], param: str) -> None:
         ({"tools": [FUNCTION, {"type": "code_interpreter"}]}, "tools[1].type"),
         ({"tool_choice": {"type": "file_search"}}, "tool_choice.type"),
         ({"text": {"verbosity": "low"}}, "text.verbosity"),
-        ({"truncation": "auto"}, "truncation"),
         ({"background": True}, "background"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
@@ -175,3 +174,14 @@ def test_what_is_not_served_is_refused_by_name(fields: dict[str, Any], param: st
     with pytest.raises(UnsupportedParameter) as caught:
         read(**fields)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    "item", [{"role": "user", "content": "hi"}, {"type": "reasoning", "id": "r", "summary": []}]
+)
+def test_what_is_null_in_an_item_is_as_good_as_absent(item: dict[str, Any]) -> None:
+    """A client's own dump of an item has fields that only the client knows."""
+    dumped = {"type": None, "async_": None, "status": None, **item}
+    assert read(input=[{"role": "user", "content": "x"}, dumped]) == read(
+        input=[{"role": "user", "content": "x"}, item]
+    )

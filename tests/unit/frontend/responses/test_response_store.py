@@ -3,6 +3,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
+
 from frontend.caller import Caller
 from frontend.chat_messages import UserTurn
 from frontend.responses.store import ResponseStore, Stored
@@ -70,3 +72,33 @@ def test_age_counts_from_the_last_use() -> None:
     assert store.get(ANNE, "r1") is not None
     now = 23
     assert store.get(ANNE, "r1") is None
+
+
+def with_items(*ids: str, text: str = "") -> Stored:
+    output = msgspec.json.encode({"output": [{"id": item_id, "text": text} for item_id in ids[1:]]})
+    given = msgspec.json.encode([{"id": item_id, "text": text} for item_id in ids[:1]])
+    return Stored(output, given, [], ids)
+
+
+def test_items_are_found_by_their_ids() -> None:
+    store = store_of()
+    store.put(ANNE, "r1", with_items("a", "b"))
+    assert store.items(ANNE, ["b", "a", "c"]) == {"a": {"id": "a", "text": ""}, "b": {"id": "b", "text": ""}}
+    assert store.items(BERT, ["a"]) == {}
+
+
+def test_an_item_is_that_of_the_last_response_that_has_it() -> None:
+    store = store_of()
+    store.put(ANNE, "r1", with_items("a", "b", text="old"))
+    store.put(ANNE, "r2", with_items("a", "c", text="new"))
+    found = store.items(ANNE, ["a", "b", "c"])
+    assert {item_id: item["text"] for item_id, item in found.items()} == {"a": "new", "b": "old", "c": "new"}
+
+
+def test_items_go_with_their_response() -> None:
+    store = store_of(max_entries=1)
+    store.put(ANNE, "r1", with_items("a"))
+    store.put(ANNE, "r2", with_items("b"))
+    assert store.items(ANNE, ["a", "b"]).keys() == {"b"}
+    store.delete(ANNE, "r2")
+    assert store.items(ANNE, ["b"]) == {}

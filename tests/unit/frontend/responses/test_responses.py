@@ -314,6 +314,8 @@ async def test_cancelled_while_it_is_made(
     await until(lambda: fake.cancelled == [response_id])
     service: Service = app.state.service
     assert service.in_flight == 0
+    kept = await api.responses.retrieve(response_id)
+    assert (kept.status, kept.output_text) == ("cancelled", "Hello! ")
 
 
 async def test_what_is_complete_cannot_be_cancelled(api: AsyncOpenAI, fake: FakeTriton) -> None:
@@ -416,3 +418,53 @@ async def test_a_call_of_nobodys_tool_is_reasoning(api: AsyncOpenAI, fake: FakeT
     fake.script = says([*call("rm", "{}"), tokens.RETURN])
     response = await api.responses.create(**ASK, tools=[WEATHER])
     assert [item.type for item in response.output] == ["reasoning"]
+
+
+async def test_items_of_a_stored_response_may_be_referred_to(api: AsyncOpenAI, fake: FakeTriton) -> None:
+    """As clients do that keep ids alone."""
+    fake.script = in_turn(CALLS, turn("fine", "It is warm."))
+    first = await api.responses.create(**ASK, tools=[WEATHER])
+    given = (await api.responses.input_items.list(first.id)).data
+    references: Any = [{"type": "item_reference", "id": item.id} for item in (*given, *first.output)]
+    references[1].pop("type")  # OpenAI lets it be left out
+    output = {"type": "function_call_output", "call_id": first.output[-1].call_id, "output": "18"}  # type: ignore[union-attr]
+    again = await api.responses.create(model=ENSEMBLE, input=[*references, output], tools=[WEATHER])
+    assert fake.requests[1].prompt.messages == [
+        Message("user", "hi"),
+        Message("assistant", reasoning="need it", tool_calls=[ToolCall("weather", '{"place": "Bern"}')]),
+        Message("tool", "18", name="weather"),
+    ]
+    listed = (await api.responses.input_items.list(again.id, order="asc")).data
+    assert [item.type for item in listed] == ["message", "reasoning", "function_call", "function_call_output"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "status", "param"),
+    [
+        ({"type": "item_reference", "id": "msg_1"}, 404, "input[1].id"),
+        ({"id": "msg_1"}, 404, "input[1].id"),
+        ({"type": "item_reference"}, 400, "input[1].id"),
+        ({}, 400, "input[1].type"),
+        ({"type": "item_reference", "id": "msg_1", "role": "user"}, 400, "input[1].role"),
+    ],
+)
+async def test_a_reference_to_nothing_is_named(
+    api: AsyncOpenAI, reference: Any, status: int, param: str
+) -> None:
+    with pytest.raises(openai.APIStatusError) as caught:
+        await api.responses.create(model=ENSEMBLE, input=[{"role": "user", "content": "hi"}, reference])
+    assert (caught.value.status_code, caught.value.param) == (status, param)
+
+
+async def test_what_does_not_fit_is_cut_where_that_is_asked_for(api: AsyncOpenAI, fake: FakeTriton) -> None:
+    """The fake's context holds 4,096 tokens, 1,024 of them for the answer. The whole conversation is stored."""
+    fake.script = hello
+    long: Any = [{"role": "user", "content": f"{number} " + "word " * 1000} for number in range(6)]
+    cut = await api.responses.create(model=ENSEMBLE, input=long, truncation="auto")
+    assert cut.truncation == "auto"
+    assert [message.content[0] for message in fake.requests[0].prompt.messages] == ["4", "5"]
+    await api.responses.create(**ASK, previous_response_id=cut.id)
+    assert len(fake.requests[1].prompt.messages) == 8
+    whole = await api.responses.create(model=ENSEMBLE, input=long)
+    assert whole.truncation == "disabled"
+    assert len(fake.requests[2].prompt.messages) == 6

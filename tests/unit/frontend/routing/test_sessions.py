@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from frontend.caller import Caller
 from frontend.routing.sessions import Home, Sessions, Turn
+from gpt_oss_triton.wire import Message, PromptRequest, ToolCall
 from tests.unit.frontend.fake_triton import ENSEMBLE
 from tests.unit.frontend.routing.fake_targets import CALLER, Clock, conversation
 
@@ -206,3 +207,36 @@ def test_who_is_refused_makes_no_session_and_ends_none(sessions: Sessions) -> No
             pass
     assert sessions.stats() == {"active": 10, "created_total": 10, "returned_total": 0, "ended_total": {}}
     assert all(sessions.home(session or "") == HOME for session in kept)
+
+
+CALL = ToolCall("weather", '{"city":"Paris"}')
+
+
+@pytest.mark.parametrize("arguments", ['{"city":"Paris"}', '{"city": "Paris"}\n', '{"city": "\\u0050aris"}'])
+def test_a_turn_after_a_call_is_recognised(sessions: Sessions, arguments: str) -> None:
+    """However the client wrote the arguments."""
+    with sessions.turn(CALLER, ENSEMBLE, conversation("hi")) as turn:
+        turn.answered("Let me see.", [CALL])
+    back = Message("assistant", "Let me see.", tool_calls=[ToolCall("weather", arguments)])
+    result = Message("tool", "18 °C", name="weather")
+    later = PromptRequest([*conversation("hi").messages, back, result])
+    assert sessions.turn(CALLER, ENSEMBLE, later).by == "prefix"
+
+
+@pytest.mark.parametrize(
+    "calls", [[], [ToolCall("time", '{"city":"Paris"}')], [ToolCall("weather", "{}")], [CALL, CALL]]
+)
+def test_a_turn_with_other_calls_is_not_taken_for_it(sessions: Sessions, calls: list[ToolCall]) -> None:
+    with sessions.turn(CALLER, ENSEMBLE, conversation("hi")) as turn:
+        turn.answered("", [CALL])
+    back = Message("assistant", tool_calls=calls)
+    later = PromptRequest([*conversation("hi").messages, back, Message("user", "so?")])
+    assert sessions.turn(CALLER, ENSEMBLE, later).by is None
+
+
+def test_arguments_that_are_no_json_count_as_they_stand(sessions: Sessions) -> None:
+    broken = ToolCall("weather", " {city: ")
+    with sessions.turn(CALLER, ENSEMBLE, conversation("hi")) as turn:
+        turn.answered("", [broken])
+    later = PromptRequest([*conversation("hi").messages, Message("assistant", tool_calls=[broken])])
+    assert sessions.turn(CALLER, ENSEMBLE, later).by == "prefix"
