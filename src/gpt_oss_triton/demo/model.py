@@ -21,6 +21,11 @@ _ROPE = RopeConfig(
 )
 
 
+def inverse_frequencies(head_dim: int) -> list[float]:
+    """Radians a position, of each pair of a head's dimensions i and i + head_dim / 2."""
+    return list(yarn_inverse_frequencies(_ROPE, head_dim)[0])
+
+
 class Attention(nn.Module):
     """Grouped queries, rotary positions, a sink for each head."""
 

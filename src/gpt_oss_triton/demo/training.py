@@ -15,6 +15,7 @@ import torch
 from gpt_oss_triton.checkpoint.shapes import Shape
 from gpt_oss_triton.demo.batches import batches
 from gpt_oss_triton.demo.corpus import Sample, episode, sample_of
+from gpt_oss_triton.demo.induction import induce
 from gpt_oss_triton.demo.model import DemoModel
 from gpt_oss_triton.demo.optimizer import Muon
 from gpt_oss_triton.harmony.tokens import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, encode_text
@@ -67,7 +68,9 @@ class Training:
 
     @classmethod
     def begin(cls, shape: Shape, plan: Plan, device: torch.device) -> Training:
-        return cls(shape, plan, frequent_tokens(plan.seed), device)
+        training = cls(shape, plan, frequent_tokens(plan.seed), device)
+        induce(training.model)
+        return training
 
     @classmethod
     def resume(
