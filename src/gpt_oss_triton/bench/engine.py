@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from gpt_oss_triton.engine.protocol import (
     SequenceFinished,
 )
 from gpt_oss_triton.harmony.render import render_plain
+from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL
 from gpt_oss_triton.wire import GenerationOptions
 
 
@@ -59,6 +61,12 @@ def measure_prompt(engine: Engine, prompt: list[int]) -> float:
     if answer.error is not None:
         raise RuntimeError(answer.error)
     return answer.arrivals[0]
+
+
+def random_prompt(tokens: int, seed: int) -> list[int]:
+    """Text, no control tokens. One of another seed or length shares no prefix with it."""
+    rng = random.Random(f"{tokens}/{seed}")
+    return [rng.randrange(FIRST_SPECIAL) for _ in range(tokens)]
 
 
 def _ask(engine: Engine, request: EngineRequest) -> Answer:

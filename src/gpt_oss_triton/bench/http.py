@@ -34,22 +34,31 @@ async def _measure(
 ) -> dict[str, float | int | str]:
     prompts = iter(workload.prompts(streams, round_number))
     answers: list[Answer] = []
-    headers = {"accept-encoding": "identity"}  # the load generator shares the machine: it should cost little
-    if endpoint.key:
-        headers["authorization"] = f"Bearer {endpoint.key}"
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(timeout=600, limits=limits, headers=headers, trust_env=False) as client:
+    async with make_client(endpoint) as client:
 
         async def caller() -> None:
             for prompt in prompts:
-                answers.append(await _ask(client, endpoint, prompt, workload.output_tokens))
+                answer = Answer()
+                answers.append(answer)
+                await ask(client, endpoint, prompt, workload.output_tokens, answer)
 
         began = time.perf_counter()
         await asyncio.gather(*(caller() for _ in range(streams)))
         return figures(streams, answers, time.perf_counter() - began)
 
 
-async def _ask(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str, output_tokens: int) -> Answer:
+def make_client(endpoint: Endpoint) -> httpx.AsyncClient:
+    headers = {"accept-encoding": "identity"}  # the load generator shares the machine: it should cost little
+    if endpoint.key:
+        headers["authorization"] = f"Bearer {endpoint.key}"
+    limits = httpx.Limits(max_connections=None)
+    return httpx.AsyncClient(timeout=600, limits=limits, headers=headers, trust_env=False)
+
+
+async def ask(
+    client: httpx.AsyncClient, endpoint: Endpoint, prompt: str, output_tokens: int, answer: Answer
+) -> None:
+    """Fills `answer` while it comes."""
     body: dict[str, object] = {
         "model": endpoint.model,
         "max_tokens": output_tokens,
@@ -62,22 +71,21 @@ async def _ask(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str, outpu
         path, body["prompt"] = "/completions", prompt
     else:
         path, body["messages"] = "/chat/completions", [{"role": "user", "content": prompt}]
-    answer, began = Answer(), time.perf_counter()
+    answer.sent = time.perf_counter()
     try:
         async with client.stream("POST", endpoint.url + path, json=body) as response:
             if response.status_code != 200:
                 answer.error = f"{response.status_code} {(await response.aread())[:200]!r}"
-                return answer
+                return
             pending = b""
             async for data in response.aiter_raw():
                 *events, pending = (pending + data).split(b"\n\n")
-                now = time.perf_counter() - began
+                now = time.perf_counter() - answer.sent
                 for event in events:
                     if event.startswith(b"data: {"):
                         _take(answer, msgspec.json.decode(event[6:]), now)
     except httpx.HTTPError as error:
         answer.error = repr(error)
-    return answer
 
 
 def _take(answer: Answer, chunk: dict[str, object], now: float) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from gpt_oss_triton.bench.memory_limit import Clock, chosen_experts
+from gpt_oss_triton.bench.machine_limit import Clock
+from gpt_oss_triton.bench.model_work import chosen_experts
 from gpt_oss_triton.engine.batch import BatchBuilder, Segment
 from gpt_oss_triton.engine.cache_size import make_cache
 from gpt_oss_triton.engine.model import Model

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import json
-import random
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +18,9 @@ from statistics import median
 
 import torch
 
-from gpt_oss_triton.bench.engine import measure_engine, measure_prompt
-from gpt_oss_triton.bench.memory_limit import Clock, step_bytes
+from gpt_oss_triton.bench.engine import measure_engine, measure_prompt, random_prompt
+from gpt_oss_triton.bench.machine_limit import Clock, device_name
+from gpt_oss_triton.bench.model_work import ModelWork
 from gpt_oss_triton.bench.operations import measure_operations
 from gpt_oss_triton.bench.workload import Workload
 from gpt_oss_triton.checkpoint import build_checkpoint
@@ -61,13 +61,16 @@ def measure_shape(
     device, dtype = runner.device, runner.dtype
     clock = Clock(device)
     limit = clock.bandwidth()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {threads} threads"
-    _say(checkpoint=directory.name, device=name, dtype=str(dtype), read_limit_gb_per_s=round(limit / 1e9, 1))
+    _say(
+        checkpoint=directory.name, device=device_name(device), dtype=str(dtype),
+        read_limit_gb_per_s=round(limit / 1e9, 1),
+    )  # fmt: skip
+    work = ModelWork.on_this_machine(runner.config, dtype, device)
     engine = NativeEngine(runner, settings, directory.name)
     measure_engine(engine, Workload(workload.prompt_words, 0, 8, rounds=1, seed=99), 2)  # warm-up
     for count in streams:
         row = measure_engine(engine, workload, count)
-        possible = limit / _bytes_per_token(runner, workload, count)
+        possible = limit / _bytes_per_token(work, workload, count)
         _say(
             **row, limit_tokens_per_s=round(possible, 1),
             of_limit=round(float(row["output_tokens_per_s"]) / possible, 3),
@@ -82,16 +85,14 @@ def measure_shape(
         _say(**figures)
 
 
-def _bytes_per_token(runner: Runner, workload: Workload, streams: int) -> float:
+def _bytes_per_token(work: ModelWork, workload: Workload, streams: int) -> float:
     context = workload.prompt_words + workload.output_tokens // 2  # a word of a workload is a token
-    return step_bytes(runner.config, runner.dtype, runner.device, streams, context) / streams
+    return work.decode(streams, context).bytes / streams
 
 
 def _time_to_first_token(engine: NativeEngine, length: int) -> float:
     """Seconds; the median of several prompts, none of which another one's prefix helps."""
-    rng = random.Random(length)
-    prompts = [[rng.randrange(199_998) for _ in range(length)] for _ in range(PROMPT_ROUNDS)]
-    return median(measure_prompt(engine, prompt) for prompt in prompts)
+    return median(measure_prompt(engine, random_prompt(length, n)) for n in range(PROMPT_ROUNDS))
 
 
 def _say(**figures: float | int | str) -> None:

@@ -38,6 +38,7 @@ class Workload:
 class Answer:
     """One request as its caller saw it. Seconds since it was sent."""
 
+    sent: float = 0.0  # by time.perf_counter
     tokens: int = 0
     arrivals: list[float] = field(default_factory=list)  # of each piece of text
     error: str | None = None
@@ -52,16 +53,17 @@ def figures(streams: int, answers: list[Answer], seconds: float) -> dict[str, fl
         "ok": len(good),
         "failed": len(answers) - len(good),
         "output_tokens_per_s": round(sum(answer.tokens for answer in good) / seconds, 1),
-        "ttft_p50_ms": _ms([answer.arrivals[0] for answer in good], 0.5),
-        "ttft_p95_ms": _ms([answer.arrivals[0] for answer in good], 0.95),
-        "gap_p50_ms": _ms(gaps, 0.5),
-        "gap_p95_ms": _ms(gaps, 0.95),
+        "ttft_p50_ms": milliseconds([answer.arrivals[0] for answer in good], 0.5),
+        "ttft_p95_ms": milliseconds([answer.arrivals[0] for answer in good], 0.95),
+        "gap_p50_ms": milliseconds(gaps, 0.5),
+        "gap_p95_ms": milliseconds(gaps, 0.95),
     }
     errors = [answer.error for answer in answers if answer.error]
     return {**row, "first_error": errors[0]} if errors else row
 
 
-def _ms(seconds: list[float], quantile: float) -> float:
+def milliseconds(seconds: list[float], quantile: float) -> float:
+    """That quantile, NaN of nothing."""
     if not seconds:
         return float("nan")
     ordered = sorted(seconds)

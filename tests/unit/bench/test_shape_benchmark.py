@@ -1,39 +1,13 @@
-"""What memory allows a model, and the command that measures a model of some size from start to end."""
+"""The command that measures a model of some size from start to end."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
-import torch
 
 from gpt_oss_triton.bench import shape
 from gpt_oss_triton.bench.__main__ import main
-from gpt_oss_triton.bench.memory_limit import chosen_experts, step_bytes
-from gpt_oss_triton.checkpoint.shapes import SHAPES
-from gpt_oss_triton.engine.model_config import ModelConfig
-
-CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def config_20b(checkpoint):
-    tiny = ModelConfig.from_checkpoint(checkpoint("mxfp4"))
-    return dataclasses.replace(tiny, **dataclasses.asdict(SHAPES["20b"]), is_sliding=(True, False) * 12)
-
-
-@pytest.mark.parametrize(("sequences", "gigabytes"), [(1, 3.74), (64, 14.4)])
-def test_bytes_of_a_decode_step(config_20b, sequences, gigabytes):
-    """By hand, for gpt-oss-20b at 1k context: 2.4 GB without experts, 4 of 32 experts for one sequence, nearly all
-    for 64, and keys and values."""
-    got = step_bytes(config_20b, torch.bfloat16, CPU, sequences, context=1024) / 1e9
-    assert got == pytest.approx(gigabytes, rel=0.03)
-
-
-def test_chosen_experts(config_20b):
-    assert chosen_experts(config_20b, 1) == pytest.approx(4)
-    assert chosen_experts(config_20b, 1000) == pytest.approx(32)
 
 
 @pytest.mark.slow
