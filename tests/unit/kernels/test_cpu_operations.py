@@ -262,6 +262,48 @@ def test_chunks_and_company_change_no_bit_of_attention(fast: CpuOperations, wind
     assert torch.equal(torch.cat(cut), whole)
 
 
+@pytest.mark.parametrize("window", [None, 128])
+def test_neither_tiles_nor_threads_change_a_bit_of_attention(fast: CpuOperations, window: int | None) -> None:
+    """Queries share tiles of up to 16, how many depends on the batch and the threads; beside them a long decode."""
+    shape = HeadShape(16, 2, 64)
+    sequences = Sequences(shape, [300, 400], 16)
+    attention = fast.attention(shape, torch.randn(16), window)
+    alone = sequences.cache()
+    want = torch.cat([sequences.run(attention, alone, [(0, n, n + 1)]) for n in range(300)])
+    sequences.run(attention, alone, [(1, 0, 399)])
+    decode = sequences.run(attention, alone, [(1, 399, 400)])
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            cache = sequences.cache()
+            sequences.run(attention, cache, [(1, 0, 399)])
+            got = sequences.run(attention, cache, [(1, 399, 400), (0, 0, 300)])
+            assert torch.equal(got, torch.cat((decode, want)))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("sink", [-200.0, 0.0, 400.0])
+@pytest.mark.parametrize("growth", [-1.0, 0.0, 0.05, 1.0])
+def test_scores_far_from_the_sink_and_from_each_other(
+    fast: CpuOperations, reference: TorchOperations, sink: float, growth: float
+) -> None:
+    """Those of later keys grow, or fall, by `growth` a position."""
+    shape = HeadShape(2, 1, 16)
+    sequences = Sequences(shape, [200], 16)
+    heads = sequences.qkv[0].view(200, 4, 16)
+    heads[:, :3] = 0
+    # The last pair of dimensions, which rotates by a thousandth a position at most.
+    heads[:, :2, 7] = 4.0
+    heads[:, 2, 7] = growth * torch.arange(200)
+    sinks = torch.full((2,), sink)
+    got = sequences.run(fast.attention(shape, sinks, None), sequences.cache(), [(0, 0, 200)])
+    want = sequences.run(reference.attention(shape, sinks, None), sequences.cache().float(), [(0, 0, 200)])
+    assert torch.isfinite(got).all()
+    assert float((got - want).abs().max()) <= 0.02 * float(want.abs().max()) + 1e-30
+
+
 def test_only_the_rows_asked_for(fast: CpuOperations, reference: TorchOperations) -> None:
     shape = HeadShape(16, 2, 64)
     sequences = Sequences(shape, [50, 30], 16)

@@ -62,8 +62,8 @@ void attention_layer(int threads, const AttentionShape* shape, const float* qkv,
   Team::Turn turn(threads);
   std::vector<Segment> segments;
   for (int n = 0; n < segment_count; ++n, spans += 4) segments.push_back({spans[0], spans[1], spans[2], blocks + spans[3]});
-  attention(turn.team, *shape, qkv, cosine, sine, segments.data(), segment_count, asked, asked_count, window, sinks, scale, keys,
-            values, out);
+  attention(turn.team, {*shape, qkv, cosine, sine, segments.data(), segment_count, asked, asked_count, window, sinks, scale, keys,
+                        values, out});
 }
 
 void mixture_layer(int threads, const Mixture* mixture_, float* x, int rows) {

@@ -31,37 +31,54 @@ struct Int8 {  // 4 products a lane of unsigned inputs and signed weights, summe
   static Sum dot(Sum sum, __m512i weights, __m512i inputs) { return _mm512_dpbusd_epi32(sum, inputs, weights); }
 };
 
-// `sums` [R][vectors] of 16 lanes. With `add`, what it holds is added to. Weights of step s and vector v lie at
-// weights[v] + s * stride. Inputs of step s and row r lie at inputs[s * step + r * row]. With `Ahead`, the weights
-// `ahead` bytes further on are called from memory meanwhile: the processor's own prefetching ends with a page.
-template <class Type, int R, int V, bool Ahead>
-__attribute__((always_inline)) inline void multiply(
-    const uint32_t* inputs, ptrdiff_t step, ptrdiff_t row, const uint8_t* const (&weights)[V], ptrdiff_t stride,
-    int steps, typename Type::Sum* sums, ptrdiff_t sums_row, bool add, ptrdiff_t ahead = 0) {
+// The sums of R rows and V vectors of columns, in registers.
+template <class Type, int R, int V>
+struct Sums {
   typename Type::Sum sum[R][V];
+
+  __attribute__((always_inline)) void clear() {
 #pragma GCC unroll 12
-  for (int r = 0; r < R; ++r)
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) sum[r][v] = add ? sums[r * sums_row + v] : Type::zero();
-  for (int s = 0; s < steps; ++s) {
-    __m512i w[V];
-#pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) {
-      w[v] = _mm512_loadu_si512(weights[v] + s * stride);
-      if (Ahead) _mm_prefetch((const char*)weights[v] + s * stride + ahead, _MM_HINT_T0);
-    }
+      for (int v = 0; v < V; ++v) sum[r][v] = Type::zero();
+  }
+
+  // From and to [R][`row`] of 16 lanes.
+  __attribute__((always_inline)) void load(const typename Type::Sum* from, ptrdiff_t row) {
 #pragma GCC unroll 12
-    for (int r = 0; r < R; ++r) {
-      const __m512i x = _mm512_set1_epi32(static_cast<int>(inputs[s * step + r * row]));
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) sum[r][v] = Type::dot(sum[r][v], w[v], x);
+      for (int v = 0; v < V; ++v) sum[r][v] = from[r * row + v];
+  }
+  __attribute__((always_inline)) void store(typename Type::Sum* to, ptrdiff_t row) const {
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) to[r * row + v] = sum[r][v];
+  }
+
+  // Weights of step s and vector v lie at weights[v] + s * stride. Inputs of step s and row r lie at
+  // inputs[s * step + r * row]. With `Ahead`, the weights `ahead` bytes further on are called from memory meanwhile:
+  // the processor's own prefetching ends with a page.
+  template <bool Ahead>
+  __attribute__((always_inline)) void add(const uint32_t* inputs, ptrdiff_t step, ptrdiff_t row,
+                                          const uint8_t* const (&weights)[V], ptrdiff_t stride, int steps, ptrdiff_t ahead = 0) {
+    for (int s = 0; s < steps; ++s) {
+      __m512i w[V];
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) {
+        w[v] = _mm512_loadu_si512(weights[v] + s * stride);
+        if (Ahead) _mm_prefetch((const char*)weights[v] + s * stride + ahead, _MM_HINT_T0);
+      }
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const __m512i x = _mm512_set1_epi32(static_cast<int>(inputs[s * step + r * row]));
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) sum[r][v] = Type::dot(sum[r][v], w[v], x);
+      }
     }
   }
-#pragma GCC unroll 12
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) sums[r * sums_row + v] = sum[r][v];
-}
+};
 
 // Calls `body.template operator()<rows>()` with `rows` (1 … MAX_ROWS) as a constant.
 template <class Body, int... N>
@@ -80,8 +97,11 @@ inline void panel_times_tile(const uint32_t* panel, int rows, const uint8_t* til
   with_rows(rows, [&](auto count) {
     constexpr int R = decltype(count)::value;
     const uint8_t* const weights[2] = {tile, tile + 64};
-    if (ahead) multiply<Type, R, 2, true>(panel, R, 1, weights, 128, steps, sums, 2, false, ahead);
-    else multiply<Type, R, 2, false>(panel, R, 1, weights, 128, steps, sums, 2, false);
+    Sums<Type, R, 2> own;
+    own.clear();
+    if (ahead) own.template add<true>(panel, R, 1, weights, 128, steps, ahead);
+    else own.template add<false>(panel, R, 1, weights, 128, steps);
+    own.store(sums, 2);
   });
 }
 

@@ -27,6 +27,17 @@ inline __m512 exponential(__m512 x) {
   return _mm512_scalef_ps(p, n);
 }
 
+// 2^x, relative error below 3e-6; 0 for -inf.
+inline __m512 power_of_two(__m512 x) {
+  const __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);  // x less its floor, by which scalef goes
+  __m512 p = _mm512_set1_ps(1.353416792e-2f);                   // minimax polynomial of the relative error over [0, 1]
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.201146061e-2f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.414427569e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.930038345e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.000002593f));
+  return _mm512_scalef_ps(p, x);
+}
+
 // What rms_norm multiplies a row by, before the weight.
 inline float inverse_rms(const float* x, int n, float eps) {
   __m512 sum = _mm512_setzero_ps();
