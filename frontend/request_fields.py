@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from frontend import field_policy, json_body
+from frontend.allowed_values import allowed_values
 from frontend.field_policy import Field
 from gpt_oss_triton.errors import InvalidRequest
 
@@ -36,21 +37,26 @@ def read_fields(
     try:
         return msgspec.convert(fields, kind, str_keys=True)
     except msgspec.ValidationError as error:
-        raise invalid(str(error)) from None
+        raise invalid(str(error), kind) from None
 
 
-def invalid(text: str, under: str = "") -> InvalidRequest:
+def invalid(text: str, kind: Any, under: str = "") -> InvalidRequest:
     """msgspec's message, whose end names the place (`… - at `$.prompt[0]``), as our error.
 
     Args:
+        kind: what was converted to.
         under: path of what was converted, where that is a part of the body.
     """
     message, _, place = text.partition(" - at ")
-    path = under + place.rpartition("`$")[2].strip("`").replace("[...]", "")
+    inner = place.rpartition("`$")[2].strip("`")
+    path = under + inner.replace("[...]", "")
     if match := _MISSING_OR_UNKNOWN.fullmatch(message):
         path = f"{path}.{match['name']}"
         message = (
             "This field is required" if match["what"] == "missing required" else "There is no such field"
         )
     path = path.removeprefix(".")[:_MAX_ECHO_CHARS]
-    return InvalidRequest(f"{path}: {message[:_MAX_ECHO_CHARS]}.", param=path or None)
+    message = message[:_MAX_ECHO_CHARS]
+    if message.startswith("Invalid ") and (allowed := allowed_values(kind, inner)):
+        message = f"{message}; it may be {', '.join(allowed)}"
+    return InvalidRequest(f"{path}: {message}.", param=path or None)

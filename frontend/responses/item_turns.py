@@ -44,7 +44,7 @@ from frontend.responses.items import (
     ReasoningItem,
     Refusal,
 )
-from gpt_oss_triton.errors import UnsupportedParameter
+from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
 
 
 class Turns(Struct):
@@ -77,6 +77,8 @@ def read_items(given: str | Sequence[dict[str, Any]], path: str = "input") -> Tu
 
 def _item(item: dict[str, Any], path: str) -> Item:
     kind = item.get("type", "message" if "role" in item else None)
+    if kind is None:
+        raise InvalidRequest("An item needs a type.", param=f"{path}.type")
     if kind not in KINDS:
         raise UnsupportedParameter(
             f"Items of type {str(kind)[:64]!r} are not supported.", param=f"{path}.type"
@@ -84,7 +86,7 @@ def _item(item: dict[str, Any], path: str) -> Item:
     try:
         return msgspec.convert(item, KINDS[kind])
     except msgspec.ValidationError as error:
-        raise invalid(str(error), path) from None
+        raise invalid(str(error), KINDS[kind], path) from None
 
 
 class _Reader:

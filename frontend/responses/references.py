@@ -54,4 +54,4 @@ def _id(item: Item, place: int) -> str:
     try:
         return msgspec.convert(item, ItemReference).id
     except msgspec.ValidationError as error:
-        raise invalid(str(error), f"input[{place}]") from None
+        raise invalid(str(error), ItemReference, f"input[{place}]") from None

@@ -52,7 +52,7 @@ async def cancel(request: Request, response_id: str) -> Response:
     live = _live(request, response_id)
     if live is None:
         _stored(request, response_id)
-        raise InvalidRequest("The response is complete: there is nothing to cancel.", param="response_id")
+        raise InvalidRequest("The response has ended: there is nothing to cancel.", param="response_id")
     live.cancel()
     return _json({**live.reply.record(), "status": "cancelled"})
 

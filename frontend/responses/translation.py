@@ -160,4 +160,4 @@ def _convert(value: Any, kind: Any, path: str) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise invalid(str(error), path) from None
+        raise invalid(str(error), kind, path) from None

@@ -95,7 +95,7 @@ def test_bodies_that_are_no_request(http: httpx.Client, body: bytes, param: str 
         ({"top_p": 1.01}, 400, "top_p"),
         ({"presence_penalty": 3}, 400, "presence_penalty"),
         ({"frequency_penalty": -3}, 400, "frequency_penalty"),
-        ({"seed": -1}, 400, "seed"),
+        ({"seed": -(2**63) - 1}, 400, "seed"),
         ({"logit_bias": {"999999": 1}}, 400, "logit_bias"),
         ({"stream": "yes"}, 400, "stream"),
         ({"stream": False, "stream_options": {"include_usage": True}}, 400, "stream_options"),

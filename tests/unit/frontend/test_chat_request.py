@@ -345,9 +345,22 @@ def test_what_cannot_be_enforced_is_left_to_the_model_unless_it_is_strict(schema
     [
         ({"messages": [{"role": "user"}]}, "messages[0].content: This field is required."),
         ({"messages": [{"role": "user", "content": "", "x": 1}]}, "messages[0].x: There is no such field."),
+        (
+            {"messages": [{"role": "human", "content": ""}]},
+            "messages[0].role: Invalid value 'human'; it may be system, developer, user, assistant, tool.",
+        ),
+        (
+            {"reasoning_effort": "ultra"},
+            "reasoning_effort: Invalid enum value 'ultra'; it may be high, low, max, medium, minimal, none, xhigh.",
+        ),
+        ({"tool_choice": "any"}, "tool_choice: Invalid enum value 'any'; it may be auto, none, required."),
+        (
+            {"response_format": {"type": "xml"}},
+            "response_format.type: Invalid value 'xml'; it may be text, json_object, json_schema.",
+        ),
     ],
 )
-def test_what_is_missing_or_unknown_is_said_in_words(fields: dict[str, Any], message: str) -> None:
+def test_what_is_wrong_is_said_in_words(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read_chat(chat(**fields))
     assert caught.value.message == message

@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from frontend import event_stream
 from frontend.service import Service
-from gpt_oss_triton.errors import ContextLengthExceeded, InternalError
+from gpt_oss_triton.errors import ContextLengthExceeded, InternalError, InvalidRequest
 from gpt_oss_triton.harmony import tokens
 from gpt_oss_triton.wire import Logprobs, Message, TokenLogprobs, ToolCall
 from tests.unit.frontend.asgi_client import Exchange
@@ -468,3 +468,28 @@ async def test_what_does_not_fit_is_cut_where_that_is_asked_for(api: AsyncOpenAI
     whole = await api.responses.create(model=ENSEMBLE, input=long)
     assert whole.truncation == "disabled"
     assert len(fake.requests[2].prompt.messages) == 6
+
+
+@pytest.mark.parametrize(
+    ("param", "own"),
+    [
+        ("messages[0].content", "instructions"),
+        ("messages[1].content", "input[0].content"),
+        ("max_tokens", "max_output_tokens"),
+        ("grammar", "text.format"),
+        ("logprobs", "include"),
+    ],
+)
+async def test_a_refusal_by_the_engine_names_the_callers_field(
+    api: AsyncOpenAI, fake: FakeTriton, param: str, own: str
+) -> None:
+    async def refuse(request: Request) -> Responses:
+        raise InvalidRequest("It cannot be.", param=param)
+        yield accepted()
+
+    fake.script = refuse
+    form: Any = {"format": {"type": "json_object"}}
+    items: Any = [{"role": "user", "content": "hi"}]
+    with pytest.raises(openai.BadRequestError) as caught:
+        await api.responses.create(model=ENSEMBLE, input=items, instructions="Be brief.", text=form)
+    assert caught.value.param == own
