@@ -220,7 +220,7 @@ class NativeEngine:
         for sequence in cancelled:
             if sequence.finish_reason is None:
                 sequence.finish_reason = "cancelled"
-                self._end(sequence, sequence.finished())
+                self._end(sequence, sequence.finished(len(sequence.blocks), sequence.preemptions))
 
     def _step(self, chunks: list[Chunk]) -> None:
         """Run, sample, deliver; a step that fails is repeated sequence by sequence, so that only those fail
@@ -312,7 +312,7 @@ class NativeEngine:
             logprobs = None if sampled.logprobs is None else [sampled.logprobs]
             sequence.deliver(NewTokens([sampled.token], logprobs))
         if sequence.finish_reason is not None:
-            self._end(sequence, sequence.finished())
+            self._end(sequence, sequence.finished(len(sequence.blocks), sequence.preemptions))
 
     def _fail(self, sequence: Sequence, error: ServiceError, *, forget: bool = False) -> None:
         """`forget`: nobody else may use what its blocks hold."""
