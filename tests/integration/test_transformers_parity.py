@@ -7,9 +7,11 @@ import torch
 
 from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.engine.batch import BatchBuilder, Segment
+from gpt_oss_triton.engine.cache_size import make_cache
 from gpt_oss_triton.engine.model import Model
 from gpt_oss_triton.engine.model_config import ModelConfig, yarn_inverse_frequencies
 from gpt_oss_triton.engine.native import NativeEngine
+from gpt_oss_triton.engine.part import Part
 from gpt_oss_triton.engine.weights import WeightLoader
 from tests import oracle
 from tests.unit.engine.conftest import SETTINGS, Call
@@ -67,12 +69,16 @@ def our_logits(directory, dtype, token_ids):
     model = Model(config, WeightLoader(directory, config, dtype, device).load())
     builder = BatchBuilder(config, BLOCK, dtype, device)
     for cuts in ([len(token_ids)], [len(token_ids) // 3, len(token_ids)]):
-        cache = torch.zeros(config.layers, 2, SLOTS, config.kv_heads, config.head_dim, dtype=dtype)
+        cache = make_cache(config, Part.whole(config), SLOTS // BLOCK, BLOCK, dtype, device)
+        cache.fill_(float("nan"))  # nothing may be read that was not written
         start = 0
         for end in cuts:
             # Blocks in reverse order: nothing may depend on their being neighbours.
             blocks = list(range(SLOTS // BLOCK - 1, -1, -1))
-            batch = builder.build([Segment(token_ids[start:end], start, blocks, sample=True)])
+            window_blocks = blocks[len(blocks) // 2 :]
+            for n in range(max(0, start - WINDOW + 1) // BLOCK):
+                window_blocks[n] = 0  # a block that is given back may be anybody's
+            batch = builder.build([Segment(token_ids[start:end], start, blocks, window_blocks, sample=True)])
             logits = model.vocabulary.logits(model.forward(batch, cache))
             start = end
         yield logits[0].float()

@@ -73,7 +73,7 @@ class AnswerProgress:
 
 
 def native_blocks(progress: AnswerProgress, block_size: int) -> int:
-    """KV blocks that a native engine would hold; see `SequenceFinished.blocks`."""
+    """KV blocks of all layers that it would hold in a native engine; see `SequenceFinished.blocks`."""
     if progress.scheduled_at is None:
         return 0
     return -(-(progress.prompt_tokens + max(0, progress.output_tokens - 1)) // block_size)

@@ -16,7 +16,9 @@ class Sequence(AnswerProgress):
 
     Attributes:
         token_ids: prompt, then output; the last one may not be computed yet.
-        computed: leading tokens whose keys and values are in `blocks`.
+        computed: leading tokens whose keys and values are in the blocks.
+        blocks: of the full layers.
+        window_blocks: of the sliding layers, those before `window_first` given back; see `block_tables`.
         names: names of the leading full blocks, as far as tokens are known.
         lookup: guesses at what comes next.
         found_tokens: leading tokens of the prompt that the prefix cache held when it came, or will hold when its
@@ -43,6 +45,8 @@ class Sequence(AnswerProgress):
         self.awaited: BlockHash | None = None
         self.lookup = PromptLookup(self.token_ids)
         self.blocks: list[int] = []
+        self.window_blocks: list[int] = []
+        self.window_first = 0
         self.names: list[BlockHash] = []
         self.submitted = False  # the engine's thread may work on it
         self.preemptions = 0
@@ -52,6 +56,15 @@ class Sequence(AnswerProgress):
     @property
     def uncomputed(self) -> int:
         return len(self.token_ids) - self.computed
+
+    @property
+    def held_window_blocks(self) -> list[int]:
+        return self.window_blocks[self.window_first :]
+
+    @property
+    def blocks_held(self) -> int:
+        """Of both kinds."""
+        return len(self.blocks) + len(self.window_blocks) - self.window_first
 
     @property
     def prefill_left(self) -> int:

@@ -12,8 +12,8 @@ from gpt_oss_triton.engine.protocol import NewTokens
 from tests.integration.parallel.conftest import MODES
 from tests.unit.engine.conftest import Call
 
-BLOCK = 16
-TOKEN_BYTES = 4 * 2 * 2 * 16 * 4  # of the tiny model's keys and values in float32
+BLOCK, WINDOW = 16, 128
+TOKEN_BYTES = 4 * 2 * 2 * 16 * 4  # of the tiny model's keys and values in float32, in both kinds of blocks
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +49,32 @@ def test_greedy_and_sampled_tokens(started, prompts, mode):
     ranks = mode["parallel_ranks"]
     assert load.gpu_mode == mode["gpu_mode"]
     assert (load.tensor_parallel, load.pipeline_parallel) == ((ranks, 1) if ranks == 2 else (1, ranks))
-    assert load.block_bytes == single.load().block_bytes
+    # Stages of one, one and two layers have a place in the cache for a layer of either kind, all the same.
+    places = {"tensor": 2, "pipeline": 3}[mode["gpu_mode"]]
+    assert load.block_bytes == places * BLOCK * TOKEN_BYTES // 4
+    assert single.load().block_bytes == 2 * BLOCK * TOKEN_BYTES // 4
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode["gpu_mode"])
 @torch.inference_mode()
 def test_logits(started, mode):
-    """Two sequences, one of them in pieces and then continued, within 1e-4 of the logits' spread."""
+    """Two sequences, one of them in pieces and then continued, within 1e-4 of the logits' spread. When it is, the
+    blocks of its sliding layers that are out of the window are the other's."""
     rng = random.Random(1)
     long, short = ([rng.randrange(199_998) for _ in range(n)] for n in (500, 40))
-    blocks = list(range(40))
+    blocks = list(range(80))
     rng.shuffle(blocks)
-    own, others = blocks[:34], blocks[34:]
+    own, sliding, others, others_sliding = blocks[:34], blocks[34:68], blocks[68:74], blocks[74:]
+    left = [others_sliding[0]] * ((450 - WINDOW + 1) // BLOCK)
     steps = [
-        [Segment(short, 0, others, sample=True), Segment(long[:450], 0, own, sample=False)],
-        [Segment([7], 40, others, sample=True), Segment(long[450:], 450, own, sample=True)],
+        [
+            Segment(short, 0, others, others_sliding, sample=True),
+            Segment(long[:450], 0, own, sliding, sample=False),
+        ],
+        [
+            Segment([7], 40, others, others_sliding, sample=True),
+            Segment(long[450:], 450, own, [*left, *sliding[len(left) :]], sample=True),
+        ],
     ]
     found = []
     for settings in ({}, mode):
