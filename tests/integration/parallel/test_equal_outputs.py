@@ -13,7 +13,7 @@ from tests.integration.parallel.conftest import MODES
 from tests.unit.engine.conftest import Call
 
 BLOCK, WINDOW = 16, 128
-TOKEN_BYTES = 4 * 2 * 2 * 16 * 4  # of the tiny model's keys and values in float32, in both kinds of blocks
+LAYER_BYTES = 2 * 2 * 16 * 4  # of a token's keys and values in one of the tiny model's layers, in float32
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,11 @@ def prompts():
     rng = random.Random(0)
     made = [[rng.randrange(199_998) for _ in range(n)] for n in (1, 16, 17, 129, 260, 700)]
     return [*made, made[-1][:320], [*made[-2][:256], 5, 6, 7]]
+
+
+def block_bytes(mode):
+    """Two layers of either kind share two places in the cache. Stages of one, one and two layers have three."""
+    return {"pipeline": 3}.get(mode["gpu_mode"], 2) * BLOCK * LAYER_BYTES
 
 
 def answers(engine, prompts, **options):
@@ -49,10 +54,8 @@ def test_greedy_and_sampled_tokens(started, prompts, mode):
     ranks = mode["parallel_ranks"]
     assert load.gpu_mode == mode["gpu_mode"]
     assert (load.tensor_parallel, load.pipeline_parallel) == ((ranks, 1) if ranks == 2 else (1, ranks))
-    # Stages of one, one and two layers have a place in the cache for a layer of either kind, all the same.
-    places = {"tensor": 2, "pipeline": 3}[mode["gpu_mode"]]
-    assert load.block_bytes == places * BLOCK * TOKEN_BYTES // 4
-    assert single.load().block_bytes == 2 * BLOCK * TOKEN_BYTES // 4
+    assert load.block_bytes == block_bytes(mode)
+    assert single.load().block_bytes == block_bytes({"gpu_mode": "single"})
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode["gpu_mode"])
@@ -89,7 +92,7 @@ def test_logits(started, mode):
 def test_prefix_hits_preemption_and_cancel(started, prompts, mode):
     """A cache too small for all at once: some give way, one is cancelled, and a prefix is found again."""
     want = answers(started(), prompts[:5], max_tokens=5 * BLOCK)
-    spread = started(**mode, kv_cache_gib=44 * BLOCK * TOKEN_BYTES / 2**30)
+    spread = started(**mode, kv_cache_gib=72 * block_bytes(mode) / 2**30)
     gone = Call(spread, [3] * 20, max_tokens=500)
     gone.until(NewTokens)
     calls = [Call(spread, prompt, max_tokens=5 * BLOCK) for prompt in prompts[:5]]
