@@ -82,6 +82,7 @@ def _kv(load: Load, reserved: int) -> dict[str, Any]:
     }
     return {
         "tokens_per_block": load.block_size,
+        "window_tokens": load.block_window,
         "bytes_per_block": load.block_bytes,
         "blocks": blocks,
         "bytes": {name: count * load.block_bytes for name, count in blocks.items()},

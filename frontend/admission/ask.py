@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from frontend.caller import Caller
+from gpt_oss_triton.block_shape import BlockShape
 from gpt_oss_triton.config import Priority
 from gpt_oss_triton.telemetry.record import RequestRecord
 
@@ -33,9 +34,10 @@ class Estimate:
     def tokens(self) -> int:
         return self.prompt_tokens + self.output_tokens
 
-    def blocks(self, block_size: int, cached_tokens: int = 0) -> int:
-        """KV blocks to be filled, beside those that hold `cached_tokens` already."""
-        return -(-(self.tokens - cached_tokens) // block_size)
+    def blocks(self, shape: BlockShape, cached_tokens: int = 0) -> int:
+        """KV blocks that the request holds at its end, beside those that hold `cached_tokens` already. What is
+        sampled last is never computed."""
+        return shape.held(max(0, self.tokens - 1), cached_tokens)
 
 
 @dataclass(slots=True)

@@ -96,7 +96,7 @@ class Capacity:
         # A request of ours that has just ended may still be in the report, so the most that there were count.
         self._foreign = max(0, load.running + load.waiting - self._most_in_flight)
         self._most_in_flight = self.in_flight
-        if before is None or before.block_size != load.block_size:
+        if before is None or before.block_shape != load.block_shape:
             for reservation in self._reservations:
                 self.reprice(reservation)
 
@@ -128,7 +128,7 @@ class Capacity:
         room = max(0, self._load.max_context - estimate.prompt_tokens)
         if estimate.output_tokens > room:  # it cannot get that long
             estimate = replace(estimate, output_tokens=room)
-        return estimate.blocks(self._load.block_size, cached_tokens)
+        return estimate.blocks(self._load.block_shape, cached_tokens)
 
     def reprice(self, reservation: Reservation) -> None:
         """Its estimate, or what is known of the engine, has changed."""
@@ -159,11 +159,12 @@ class Capacity:
         return self._load if self._clock() - self._reported_at <= _STALE_S else None
 
     def _promise_holds(self, estimate: Estimate) -> bool:
-        """Whether the blocks suffice for all promises and this one. The engine keeps one spare block for each
-        running sequence when it lets another one in."""
+        """Whether the blocks suffice for all promises and this one. The engine keeps one spare block of each kind for
+        each running sequence when it lets another one in."""
         if self._load is None:
             return True
-        wanted = self.blocks_reserved + self.blocks_for(estimate) + self.in_flight
+        spare = self._load.block_shape.kinds * self.in_flight
+        wanted = self.blocks_reserved + self.blocks_for(estimate) + spare
         return wanted <= self._load.blocks_total
 
 

@@ -133,7 +133,7 @@ class Router:
         if ask.estimate.prompt_tokens > self._settings.large_prompt_tokens:
             return "large_prompt"
         kv_bytes = max(
-            ask.estimate.blocks(load.block_size) * load.block_bytes
+            ask.estimate.blocks(load.block_shape) * load.block_bytes
             for t in able
             if (load := t.load) is not None
         )

@@ -36,5 +36,6 @@ def _displaced(load: Load, estimate: Estimate, cached_tokens: int) -> int:
     they go on. Without them all new conversations would go where a common prefix is, and push each other out
     while caches elsewhere are empty."""
     free = load.blocks_total - load.blocks_used - load.blocks_cached
-    missing = estimate.blocks(load.block_size, cached_tokens) - free
-    return load.block_size * min(max(0, missing), load.blocks_cached)
+    shape = load.block_shape
+    missing = estimate.blocks(shape, cached_tokens) - free
+    return shape.size * min(max(0, missing), load.blocks_cached) // shape.kinds

@@ -230,7 +230,7 @@ class FrontendSettings(_Settings):
     large_prompt_tokens: Positive = (
         8000  # a larger prompt goes to a target of several GPUs, where there is one
     )
-    large_kv_mb: Positive = 6000  # as does one with more KV, in 10^6 bytes (128k tokens on 20b),
+    large_kv_mb: Positive = 3000  # as does one with more KV, in 10^6 bytes (120k tokens on 20b),
     memory_pressure: Share = 0.8  # or any, where the chosen target's KV cache is fuller than this
     breaker_failures: Positive = 5  # in a row, after which a target gets no requests
     breaker_open_s: Seconds = 10.0  # for so long

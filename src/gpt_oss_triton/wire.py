@@ -20,6 +20,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from gpt_oss_triton.block_shape import BlockShape
+
 # --------------------------------------------------------------------------------------------- tensors
 
 
@@ -316,6 +318,11 @@ class Load(msgspec.Struct, tag="load", frozen=True):
     """One engine's state. Blocks: total = free + used + cached, where cached ones hold a reusable prefix
     that no running sequence needs."""
 
+    @property
+    def block_shape(self) -> BlockShape:
+        """How many of its blocks tokens take."""
+        return BlockShape(self.block_size, self.block_window)
+
     pid: int
     started: float  # Unix seconds; with the pid it names this life of the engine
     sequence: int  # counts up by one on each report of a watch
@@ -344,7 +351,10 @@ class Load(msgspec.Struct, tag="load", frozen=True):
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
     profile: str = "balanced"
-    block_bytes: int = 0  # keys and values of one block, all layers
+    block_bytes: int = 0  # keys and values of one block
+    block_window: int = (
+        0  # tokens whose window blocks a sequence keeps; 0: a block holds all layers. See `BlockShape`
+    )
     max_step_tokens: int = 0  # as tuned now
     prefill_tokens_left: int = 0  # prompt tokens that were accepted and are not yet computed
     prefill_tokens_per_s: float = 0.0  # over the last few seconds, while there were any

@@ -110,16 +110,17 @@ def test_the_normalizer_tells_when_it_worked(client: DirectClient) -> None:
 
 
 def test_an_answer_tells_how_many_blocks_it_held(client: DirectClient) -> None:
-    size = client.load().block_size
+    held = client.load().block_shape.held
     for tokens in (1, 2, 17):
         _, finished = ask(client, "How many blocks?", max_tokens=tokens)
-        assert finished.blocks == -(-(finished.prompt_tokens + tokens - 1) // size)
+        assert finished.blocks == held(finished.prompt_tokens + tokens - 1)
 
 
 def test_the_load_tells_what_the_engine_is(client: DirectClient) -> None:
     load = client.load()
     assert (load.engine, load.gpu_mode, load.profile) == ("native", "single", "balanced")
     assert load.block_bytes > 0
+    assert load.block_window == 128
     assert load.prefill_tokens_left == 0
 
 

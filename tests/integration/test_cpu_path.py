@@ -9,9 +9,11 @@ import torch
 
 from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.engine.batch import BatchBuilder, Segment
+from gpt_oss_triton.engine.cache_size import make_cache
 from gpt_oss_triton.engine.model import Model
 from gpt_oss_triton.engine.model_config import ModelConfig
 from gpt_oss_triton.engine.native import NativeEngine
+from gpt_oss_triton.engine.part import Part
 from gpt_oss_triton.engine.weights import WeightLoader
 from gpt_oss_triton.kernels.cpu import build, library
 from gpt_oss_triton.kernels.cpu.operations import CpuOperations
@@ -84,11 +86,10 @@ def test_as_near_to_the_truth_as_plain_torch(checkpoint, name):
         want = oracle.load(directory, torch.float32)(torch.tensor([token_ids])).logits[0, -1]
         for operations in (CpuOperations(), TorchOperations(torch.bfloat16)):
             model = Model(config, weights, operations)
-            cache = torch.zeros(
-                config.layers, 2, SLOTS, config.kv_heads, config.head_dim, dtype=torch.bfloat16
-            )
+            cache = make_cache(config, Part.whole(config), SLOTS // BLOCK, BLOCK, torch.bfloat16, CPU)
+            blocks = list(range(SLOTS // BLOCK))
             batch = BatchBuilder(config, BLOCK, torch.bfloat16, CPU).build(
-                [Segment(token_ids, 0, list(range(SLOTS // BLOCK)), sample=True)]
+                [Segment(token_ids, 0, blocks[:32], blocks[32:], sample=True)]
             )
             hidden = model.forward(batch, cache)
             logits = model.vocabulary.logits(hidden)[0].float()

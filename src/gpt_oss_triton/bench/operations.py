@@ -52,18 +52,17 @@ def _calls(
 ) -> Iterator[Call]:
     """What a decode step of `count` sequences calls."""
     per_sequence = CONTEXT // BLOCK
-    cache = make_cache(c, LAYERS, count * per_sequence, BLOCK, dtype, device)
-    segments = [
-        Segment([n], CONTEXT - 1, list(range(n * per_sequence, (n + 1) * per_sequence)), sample=True)
-        for n in range(count)
-    ]
+    cache = make_cache(c, LAYERS, 2 * count * per_sequence, BLOCK, dtype, device)
+    tables = [list(range(n * per_sequence, (n + 1) * per_sequence)) for n in range(2 * count)]
+    segments = [Segment([n], CONTEXT - 1, tables[n], tables[count + n], sample=True) for n in range(count)]
     batch = BatchBuilder(c, BLOCK, dtype, device).build(segments)
     x, angles = model.embedding(batch.token_ids), model.layers.angles(batch.positions)
     item, key_bytes = dtype.itemsize, Part(0, 1).token_bytes(c, dtype.itemsize)
-    queries = c.heads * c.head_dim
+    queries, places = c.heads * c.head_dim, LAYERS.cache_places(c)
     for n, layer in enumerate(model.layers.members):
         qkv = layer.qkv(x)
-        attend = partial(layer.attention, qkv, angles, batch.layout, cache[n], None)
+        layout = batch.window_layout if layer.is_sliding else batch.layout
+        attend = partial(layer.attention, qkv, angles, layout, cache[places[n]], None)
         seen = min(CONTEXT, c.sliding_window) if c.is_sliding[n] else CONTEXT
         yield f"attention over {seen} tokens", attend, count * seen * key_bytes
     yield "qkv", partial(layer.qkv, x), (queries + 2 * c.kv_heads * c.head_dim) * c.hidden * item

@@ -10,7 +10,7 @@ import torch
 
 from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.engine.batch import BatchBuilder, Segment
-from gpt_oss_triton.engine.cache_size import cache_blocks, make_cache, memory_for_cache, most_blocks
+from gpt_oss_triton.engine.cache_size import cache_blocks, longest, make_cache, memory_for_cache
 from gpt_oss_triton.engine.decode_graph import DecodeGraphs, cuda_recorder
 from gpt_oss_triton.engine.executor import Executor, LocalExecutor
 from gpt_oss_triton.engine.model import Model
@@ -74,12 +74,13 @@ class _Start:
         quick, for everything is compiled by then."""
         settings, free = self._settings, self._free()
         tokens = max(settings.max_step_tokens, settings.max_sequences)
-        executor = self.executor(-(-tokens // settings.block_size))
+        count = -(-tokens // settings.block_size)
+        executor = self.executor(2 * count)
         graphs = free - self._free()
         torch.cuda.reset_peak_memory_stats(self._device)
         held = torch.cuda.memory_allocated(self._device)
-        blocks = list(range(-(-tokens // settings.block_size)))
-        hidden = executor.forward([Segment([0] * tokens, 0, blocks, sample=True)])
+        blocks, window_blocks = list(range(count)), list(range(count, 2 * count))
+        hidden = executor.forward([Segment([0] * tokens, 0, blocks, window_blocks, sample=True)])
         self._model.vocabulary.logits(hidden.expand(settings.max_sequences, -1).contiguous()).float().softmax(
             -1
         )
@@ -102,7 +103,7 @@ class _Start:
             cache,
             block_size=self._settings.block_size,
             most_sequences=self._settings.max_sequences,
-            most_blocks=most_blocks(self._settings, self._config),
+            most_blocks=-(-longest(self._settings, self._config) // self._settings.block_size),
             record=cuda_recorder(),
         )
         log.info("decode graphs recorded in %.1f s", time.monotonic() - began)

@@ -1,4 +1,4 @@
-"""How far one answer has come, for engines that get their tokens from elsewhere."""
+"""How far one answer has come, whatever engine its tokens are from."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gpt_oss_triton.wire import FinishReason, Timings
 class AnswerProgress:
     """Attributes:
     arrived: Unix seconds.
+    limit: output tokens at most.
     stop_ids: tokens that end it, the model's own included.
     output_tokens: taken so far.
     cached_tokens: of the prompt, when it first ran.
@@ -19,15 +20,14 @@ class AnswerProgress:
     """
 
     def __init__(self, request: EngineRequest, limit: int, eos_token_ids: frozenset[int]) -> None:
-        """`limit`: the most output tokens."""
+        self.request = request
+        self.limit = limit
         self.prompt_tokens = len(request.prompt_token_ids)
         self.arrived = request.arrived
         self.output_tokens = 0
         self.cached_tokens = 0
         self.scheduled_at: float | None = None
         self.finish_reason: FinishReason | None = None
-        self._request = request
-        self._limit = limit
         self.stop_ids = frozenset(request.options.stop_token_ids)
         if not request.options.ignore_eos:
             self.stop_ids |= eos_token_ids
@@ -39,24 +39,18 @@ class AnswerProgress:
         if self._first_token_at is None:
             self._first_token_at = time.time()
         self.output_tokens += 1
-        watch = self._request.stop_text
+        watch = self.request.stop_text
         matched = watch(token) if watch is not None else None
         if token in self.stop_ids:
             self.finish_reason, self._stop = "stop", token
         elif matched is not None:
             self.finish_reason, self._stop = "stop", matched
-        elif self.output_tokens >= self._limit:
+        elif self.output_tokens >= self.limit:
             self.finish_reason = "length"
 
     def end(self, reason: FinishReason) -> None:
         """There are no more tokens; nothing changes if the answer has ended already."""
         self.finish_reason = self.finish_reason or reason
-
-    def blocks(self, block_size: int) -> int:
-        """KV blocks that a native engine would hold; see `SequenceFinished.blocks`."""
-        if self.scheduled_at is None:
-            return 0
-        return -(-(self.prompt_tokens + max(0, self.output_tokens - 1)) // block_size)
 
     def finished(self, blocks: int, preemptions: int = 0) -> SequenceFinished:
         """The terminal event of an answer whose `finish_reason` is set."""
@@ -76,3 +70,10 @@ class AnswerProgress:
                 finished=time.time(),
             ),
         )
+
+
+def native_blocks(progress: AnswerProgress, block_size: int) -> int:
+    """KV blocks of all layers that it would hold in a native engine; see `SequenceFinished.blocks`."""
+    if progress.scheduled_at is None:
+        return 0
+    return -(-(progress.prompt_tokens + max(0, progress.output_tokens - 1)) // block_size)

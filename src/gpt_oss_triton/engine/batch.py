@@ -17,7 +17,10 @@ class Segment:
 
     token_ids: list[int]
     start: int
-    blocks: list[int]  # the sequence's block table, long enough for start + len(token_ids) tokens
+    blocks: list[int]  # the sequence's block table, long enough for start + len(token_ids) tokens,
+    window_blocks: list[
+        int
+    ]  # and that of its sliding layers, as long; what is out of the window may be anything
     sample: bool  # the last token's logits are wanted,
     drafted: int = 0  # and those of so many tokens before it
 
@@ -27,13 +30,15 @@ class Batch:
     """
     Attributes:
         token_ids, positions: int64 [tokens].
-        layout: where the tokens stand in the cache.
+        layout: where the tokens stand in the cache of a full layer,
+        window_layout: and in that of a sliding one.
         sample_rows: int64 [samples], rows whose logits are wanted, in the order of the segments.
     """
 
     token_ids: torch.Tensor
     positions: torch.Tensor
     layout: PagedLayout
+    window_layout: PagedLayout
     sample_rows: torch.Tensor
 
 
@@ -49,14 +54,14 @@ class BatchBuilder:
     def build(self, segments: list[Segment]) -> Batch:
         """`segments`: single tokens first, so that all decodes make one group."""
         ends = list(accumulate(len(segment.token_ids) for segment in segments))
-        spans = [
-            Span(end - len(segment.token_ids), end, segment.start, segment.blocks)
-            for segment, end in zip(segments, ends, strict=True)
-        ]
+        rows = [(end - len(segment.token_ids), end) for segment, end in zip(segments, ends, strict=True)]
+        spans = [Span(*own, s.start, s.blocks) for own, s in zip(rows, segments, strict=True)]
+        window_spans = [Span(*own, s.start, s.window_blocks) for own, s in zip(rows, segments, strict=True)]
         return Batch(
             token_ids=self._tensor([t for s in segments for t in s.token_ids]),
             positions=self._tensor([p for s in spans for p in range(s.start, s.end)]),
             layout=PagedLayout(spans, self._block_size, self._device),
+            window_layout=PagedLayout(window_spans, self._block_size, self._device),
             sample_rows=self._tensor(
                 [
                     n

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from gpt_oss_triton.block_shape import BlockShape
 from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.engine.model_config import ModelConfig
 from gpt_oss_triton.engine.part import Part
@@ -38,15 +39,13 @@ def cache_blocks(
         ConfigurationError: too few to work with.
     """
     size = settings.block_size
+    block_bytes = [part.token_bytes(config, dtype.itemsize) * size for part in parts]
     if settings.kv_cache_gib is not None:
-        whole = Part.whole(config).token_bytes(config, dtype.itemsize) * size
-        affordable = int(settings.kv_cache_gib * GIB) // whole
+        affordable = int(settings.kv_cache_gib * GIB) // sum(block_bytes)
     else:
-        affordable = min(
-            room // (part.token_bytes(config, dtype.itemsize) * size)
-            for part, room in zip(parts, memory, strict=True)
-        )
-    blocks = min(affordable, most_blocks(settings, config) * settings.max_sequences)
+        affordable = min(room // own for room, own in zip(memory, block_bytes, strict=True))
+    useful = BlockShape(size, config.sliding_window).needed(longest(settings, config))
+    blocks = min(affordable, useful * settings.max_sequences)
     if blocks < 2:
         budget = settings.kv_cache_gib or min(memory) / GIB
         raise ConfigurationError(
@@ -56,15 +55,14 @@ def cache_blocks(
     return blocks
 
 
-def most_blocks(settings: EngineSettings, config: ModelConfig) -> int:
-    """Of one sequence."""
-    context = min(settings.max_context or config.max_context, config.max_context)
-    return -(-context // settings.block_size)
+def longest(settings: EngineSettings, config: ModelConfig) -> int:
+    """Tokens of one sequence."""
+    return min(settings.max_context or config.max_context, config.max_context)
 
 
 def make_cache(
     config: ModelConfig, part: Part, blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
-    """[layers, 2, slots, kv_heads, head_dim] of the part."""
-    shape = (part.last - part.first, 2, blocks * block_size, config.kv_heads // part.shares, config.head_dim)
-    return torch.zeros(shape, dtype=dtype, device=device)
+    """[places, 2, slots, kv_heads, head_dim] of the part; see `Part.cache_places`."""
+    places, heads = max(part.cache_places(config)) + 1, config.kv_heads // part.shares
+    return torch.zeros(places, 2, blocks * block_size, heads, config.head_dim, dtype=dtype, device=device)

@@ -46,15 +46,11 @@ class DecodeGraphs:
             most_blocks: of one sequence.
             record: `cuda_recorder()`, or what stands in for it.
         """
-        self._block_size = block_size
         device = cache.device
-        self._tokens, self._positions, self._slots = torch.zeros(
-            3, most_sequences, dtype=torch.int64, device=device
-        )
+        self._tokens, self._positions = torch.zeros(2, most_sequences, dtype=torch.int64, device=device)
         self._lengths = torch.zeros(most_sequences, dtype=torch.int32, device=device)
-        self._blocks = torch.zeros(most_sequences, most_blocks, dtype=torch.int32, device=device)
-        self._rows: list[list[int]] = [[] for _ in range(most_sequences)]  # what `_blocks` holds
-        self._slots.fill_(-1)
+        self._full = _KindInputs(most_sequences, most_blocks, block_size, device)
+        self._window = _KindInputs(most_sequences, most_blocks, block_size, device)
         # The largest first: the others then fit into the memory that it took.
         self._replays = {
             size: record(self._step(model, cache, size)) for size in reversed(graph_sizes(most_sequences))
@@ -73,34 +69,52 @@ class DecodeGraphs:
 
     def _fill(self, segments: list[Segment], size: int) -> None:
         padding = size - len(segments)
-        tokens = [s.token_ids[0] for s in segments]
-        slots = [
-            s.blocks[s.start // self._block_size] * self._block_size + s.start % self._block_size
-            for s in segments
-        ]
-        self._copy(self._tokens, tokens + [0] * padding)
-        self._copy(self._positions, [s.start for s in segments] + [0] * padding)
-        self._copy(self._slots, slots + [-1] * padding)
-        self._copy(self._lengths, [s.start + 1 for s in segments] + [0] * padding)
-        for row, segment in enumerate(segments):
-            if (
-                self._rows[row] != segment.blocks
-            ):  # once in `block_size` steps, unless sequences change places
-                self._rows[row] = list(segment.blocks)
-                self._copy(self._blocks[row], segment.blocks)
-
-    @staticmethod
-    def _copy(to: torch.Tensor, values: list[int]) -> None:
-        to[: len(values)].copy_(torch.tensor(values, dtype=to.dtype))
+        starts = [s.start for s in segments]
+        _copy(self._tokens, [s.token_ids[0] for s in segments] + [0] * padding)
+        _copy(self._positions, starts + [0] * padding)
+        _copy(self._lengths, [start + 1 for start in starts] + [0] * padding)
+        self._full.fill([s.blocks for s in segments], starts, padding)
+        self._window.fill([s.window_blocks for s in segments], starts, padding)
 
     def _step(self, model: Model, cache: torch.Tensor, size: int) -> Compute:
-        layout = PagedLayout([Span(n, n + 1, 0, [0]) for n in range(size)], self._block_size, cache.device)
-        starts = torch.zeros(1, dtype=torch.int32, device=cache.device)
-        tables = Tables(size, starts, self._lengths[:size], self._blocks[:size], self._slots[:size])
-        tables.bind(layout)
-        rows = torch.arange(size, device=cache.device)
-        batch = Batch(self._tokens[:size], self._positions[:size], layout, rows)
+        lengths, rows = self._lengths[:size], torch.arange(size, device=cache.device)
+        full, window = self._full.layout(lengths), self._window.layout(lengths)
+        batch = Batch(self._tokens[:size], self._positions[:size], full, window, rows)
         return lambda: model.forward(batch, cache)
+
+
+class _KindInputs:
+    """Block tables and slots of one kind of layers, where the recorded steps read them."""
+
+    def __init__(self, most_sequences: int, most_blocks: int, block_size: int, device: torch.device) -> None:
+        self._block_size = block_size
+        self._slots = torch.full((most_sequences,), -1, dtype=torch.int64, device=device)
+        self._blocks = torch.zeros(most_sequences, most_blocks, dtype=torch.int32, device=device)
+        self._rows: list[list[int]] = [[] for _ in range(most_sequences)]  # what `_blocks` holds
+
+    def fill(self, tables: list[list[int]], starts: list[int], padding: int) -> None:
+        """`starts`: positions of the sequences' new tokens. So many rows behind them pad."""
+        size = self._block_size
+        slots = [
+            table[start // size] * size + start % size for table, start in zip(tables, starts, strict=True)
+        ]
+        _copy(self._slots, slots + [-1] * padding)
+        for row, table in enumerate(tables):
+            if self._rows[row] != table:  # once in `block_size` steps, unless sequences change places
+                self._rows[row] = list(table)
+                _copy(self._blocks[row], table)
+
+    def layout(self, lengths: torch.Tensor) -> PagedLayout:
+        """Of as many sequences as have `lengths`, which are read at each replay."""
+        size, device = len(lengths), lengths.device
+        layout = PagedLayout([Span(n, n + 1, 0, [0]) for n in range(size)], self._block_size, device)
+        starts = torch.zeros(1, dtype=torch.int32, device=device)
+        Tables(size, starts, lengths, self._blocks[:size], self._slots[:size]).bind(layout)
+        return layout
+
+
+def _copy(to: torch.Tensor, values: list[int]) -> None:
+    to[: len(values)].copy_(torch.tensor(values, dtype=to.dtype))
 
 
 def cuda_recorder() -> Record:

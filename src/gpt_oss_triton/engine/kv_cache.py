@@ -86,6 +86,10 @@ class BlockPool:
             found.append(block)
         return found
 
+    def find(self, name: BlockHash) -> int | None:
+        """The block of this name. It is not taken."""
+        return self._by_name.get(name)
+
     def unclaimed(self, blocks: Sequence[int]) -> int:
         """How many of these nobody holds: taking them costs that much of `available`."""
         return sum(self._references[block] == 0 for block in blocks)
@@ -122,9 +126,9 @@ class BlockPool:
             self._by_name[name] = block
             self._name[block] = name
 
-    def release(self, blocks: Sequence[int]) -> None:
+    def release(self, blocks: Sequence[int], *, first_to_go: bool = False) -> None:
         """Give up one hold on each. The last blocks of a sequence are reused first: a longer prefix is
-        worth less than a shorter one."""
+        worth less than a shorter one. `first_to_go`: before all that are cached now."""
         for block in reversed(blocks):
             self._references[block] -= 1
             if self._references[block] == 0:
@@ -134,6 +138,8 @@ class BlockPool:
                     self._kept.add(block)
                 else:
                     self._cached[block] = None
+                    if first_to_go:
+                        self._cached.move_to_end(block, last=False)
 
     def pin(self, blocks: Sequence[int]) -> None:
         """Keep these named blocks, held or cached, until they are unpinned as often."""
@@ -158,9 +164,12 @@ class BlockPool:
                     self._cached.move_to_end(block, last=False)
 
     def disown(self, blocks: Sequence[int]) -> None:
-        """What these held blocks without pins hold must not be found any more."""
+        """What these blocks without pins hold, used or cached, must not be found any more."""
         for block in blocks:
             self._forget(block)
+            if block in self._cached:
+                del self._cached[block]
+                self._free.append(block)
 
     def _forget(self, block: int) -> None:
         name = self._name[block]

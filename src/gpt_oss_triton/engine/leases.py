@@ -30,7 +30,7 @@ MAX_LEASES = 4096
 
 @dataclass(slots=True)
 class _Claim:
-    blocks: list[int]  # a prefix: each follows the one before it
+    blocks: list[int]
     expires: float  # on the table's clock
 
 
@@ -42,6 +42,7 @@ class Leases:
         clock: monotonic seconds.
 
     Attributes:
+        most_blocks: that all leases together may claim.
         ended: how many have ended so far, by reason.
     """
 
@@ -50,7 +51,7 @@ class Leases:
     ) -> None:
         self.ended: dict[str, int] = dict.fromkeys(get_args(LeaseEnd), 0)
         self._pool = pool
-        self._most_blocks = int(watermark * pool.total)
+        self.most_blocks = int(watermark * pool.total)
         self._clock = clock
         self._claims: OrderedDict[str, _Claim] = OrderedDict()  # least recently used first
         self._due = math.inf  # no claim expires before this
@@ -59,16 +60,16 @@ class Leases:
         return len(self._claims)
 
     def grant(self, lease: Lease, blocks: Sequence[int]) -> None:
-        """Claim `blocks`, published ones from the first of a sequence on, in place of what the session claimed
-        before. Of more blocks than all leases may claim, the first ones are taken."""
-        claimed = list(blocks[: self._most_blocks])
+        """Claim `blocks`, published ones, in place of what the session claimed before. Of more blocks than all leases
+        may claim, the first ones are taken."""
+        claimed = list(blocks[: self.most_blocks])
         self._pool.pin(claimed)  # before the old claim goes: most blocks are in both
         self._end(lease.id, "replaced")
         if not claimed:
             return
         self._claims[lease.id] = _Claim(claimed, math.inf)
         self.renew(lease)
-        while self._pool.pinned > self._most_blocks or len(self._claims) > MAX_LEASES:
+        while self._pool.pinned > self.most_blocks or len(self._claims) > MAX_LEASES:
             self._end_oldest()
 
     def renew(self, lease: Lease) -> None:

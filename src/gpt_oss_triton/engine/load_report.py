@@ -60,6 +60,7 @@ class LoadReport:
             blocks_used=pool.used,
             blocks_cached=pool.cached,
             block_size=pool.block_size,
+            block_window=scheduler.tables.shape.window,
             max_context=self._max_context,
             max_sequences=self._settings.max_sequences,
             max_waiting=self._settings.max_waiting,

@@ -12,6 +12,7 @@ import torch
 
 from gpt_oss_triton.engine.batch import Batch
 from gpt_oss_triton.engine.model_config import ModelConfig, yarn_inverse_frequencies
+from gpt_oss_triton.engine.part import Part
 from gpt_oss_triton.engine.weights import LayerWeights, ModelWeights
 from gpt_oss_triton.kernels.operations import (
     Attention,
@@ -32,6 +33,7 @@ class Layer:
     attention: Attention
     out: Linear
     mixture: Mixture
+    is_sliding: bool
 
     @classmethod
     def made_from(cls, w: LayerWeights, n: int, c: ModelConfig, operations: Operations) -> Layer:
@@ -44,6 +46,7 @@ class Layer:
             mixture=operations.mixture(
                 w.router, w.router_bias, c.experts_per_token, w.experts, Norm(w.mlp_norm, c.norm_eps)
             ),
+            is_sliding=c.is_sliding[n],
         )
 
 
@@ -56,6 +59,7 @@ class Layers:
         """`first`: the number of the first of them in the model."""
         self.members = [Layer.made_from(w, first + n, config, operations) for n, w in enumerate(weights)]
         self._has_last = first + len(weights) == config.layers
+        self._places = Part(first, first + len(weights)).cache_places(config)
         frequencies, self._rope_scale = yarn_inverse_frequencies(config.rope, config.head_dim)
         self._frequencies = torch.tensor(frequencies, device=weights[0].qkv.device)
 
@@ -63,7 +67,8 @@ class Layers:
         """
         Args:
             x: [tokens, hidden], the residual stream; may be overwritten.
-            cache: [layers, 2, slots, kv_heads, head_dim], keys then values; the batch's slots are written.
+            cache: [places, 2, slots, kv_heads, head_dim], keys then values; the batch's slots are written. See
+                `Part.cache_places`.
 
         Returns:
             The residual stream behind these layers; behind the model's last one only [samples, hidden].
@@ -73,7 +78,8 @@ class Layers:
         for n, layer in enumerate(self.members):
             if self._has_last and n == len(self.members) - 1 and len(batch.sample_rows) < len(x):
                 asked = batch.sample_rows  # nothing reads what the last layer makes of the other rows
-            heads = layer.attention(layer.qkv(x), angles, batch.layout, cache[n], asked)
+            layout = batch.window_layout if layer.is_sliding else batch.layout
+            heads = layer.attention(layer.qkv(x), angles, layout, cache[self._places[n]], asked)
             x = layer.out.add_to(x if asked is None else x.index_select(0, asked), heads)
             x = layer.mixture.add_to(x)
         return x

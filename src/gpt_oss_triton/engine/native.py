@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from gpt_oss_triton.config import EngineSettings
+from gpt_oss_triton.engine.cache_size import longest
 from gpt_oss_triton.engine.capabilities import NATIVE, Capabilities
 from gpt_oss_triton.engine.counters import Counters
 from gpt_oss_triton.engine.grammar import Grammars
@@ -58,6 +59,7 @@ class NativeEngine:
         self._scheduler = Scheduler(
             pool,
             Leases(pool, settings.session_watermark),
+            window=runner.config.sliding_window,
             max_sequences=settings.max_sequences,
             max_step_tokens=settings.max_step_tokens,
             # A GPU replays graphs of whole decode steps, and pieces of a pipeline's steps end anywhere.
@@ -67,9 +69,8 @@ class NativeEngine:
         )
         # A context that the cache cannot hold could never finish, so the smaller of the two is the limit.
         max_context = min(
-            settings.max_context or runner.config.max_context,
-            runner.config.max_context,
-            runner.blocks * runner.block_size,
+            longest(settings, runner.config),
+            self._scheduler.tables.shape.most_tokens(runner.blocks),
         )
         self._limits = RequestLimits(
             NATIVE,
@@ -124,8 +125,7 @@ class NativeEngine:
         with self._lock:
             self._check_open(request.request_id)
             self._live[request.request_id] = sequence
-            cached = len(self._scheduler.pool.match(sequence.reusable_names()))
-            sequence.found_tokens = cached * self._runner.block_size
+            sequence.found_tokens = self._scheduler.found_tokens(sequence)
         # Before the engine can know of it, so that this is surely the first event.
         deliver(PromptAccepted(sequence.prompt_tokens, sequence.found_tokens))
         with self._wake:
@@ -223,7 +223,7 @@ class NativeEngine:
         for sequence in cancelled:
             if sequence.finish_reason is None:
                 sequence.finish_reason = "cancelled"
-                self._end(sequence, sequence.finished())
+                self._end(sequence, sequence.finished(sequence.blocks_held, sequence.preemptions))
 
     def _step(self, chunks: list[Chunk]) -> None:
         """Run, sample, deliver; a step that fails is repeated sequence by sequence, so that only those fail
@@ -315,7 +315,7 @@ class NativeEngine:
             logprobs = None if sampled.logprobs is None else [sampled.logprobs]
             sequence.deliver(NewTokens([sampled.token], logprobs))
         if sequence.finish_reason is not None:
-            self._end(sequence, sequence.finished())
+            self._end(sequence, sequence.finished(sequence.blocks_held, sequence.preemptions))
 
     def _fail(self, sequence: Sequence, error: ServiceError, *, forget: bool = False) -> None:
         """`forget`: nobody else may use what its blocks hold."""

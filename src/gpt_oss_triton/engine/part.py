@@ -37,7 +37,13 @@ class Part(msgspec.Struct, frozen=True):
         """The configuration with this share's heads."""
         return replace(config, heads=config.heads // self.shares, kv_heads=config.kv_heads // self.shares)
 
+    def cache_places(self, config: ModelConfig) -> list[int]:
+        """Of each of its layers: which of the cache's places is its own. A block is of full layers or of sliding ones,
+        so the first of either kind share a place, and so on."""
+        kinds = config.is_sliding[self.first : self.last]
+        return [kinds[:n].count(kind) for n, kind in enumerate(kinds)]
+
     def token_bytes(self, config: ModelConfig, itemsize: int) -> int:
-        """Of a token's keys and values in these layers, with numbers of `itemsize` bytes."""
-        heads = config.kv_heads // self.shares
-        return 2 * (self.last - self.first) * heads * config.head_dim * itemsize
+        """Of a token's keys and values in one block, with numbers of `itemsize` bytes."""
+        places, heads = max(self.cache_places(config)) + 1, config.kv_heads // self.shares
+        return 2 * places * heads * config.head_dim * itemsize

@@ -62,9 +62,8 @@ class SequenceFinished:
 
     Attributes:
         blocks: KV blocks held at the end, shared ones included. The last token sampled is never computed, so
-            after n output tokens that is ceil((prompt_tokens + n - 1) / block_size). For a sequence that was
-            cancelled before its first token it is ceil(prompt_tokens / block_size), and 0 for one that was
-            cancelled while it waited.
+            after n output tokens that is `BlockShape.held(prompt_tokens + n - 1)`. A sequence that was cancelled in
+            its prompt held full blocks for all of it, and 0 one that was cancelled while it waited.
     """
 
     finish_reason: FinishReason

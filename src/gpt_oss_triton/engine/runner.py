@@ -16,7 +16,6 @@ from gpt_oss_triton.engine.executor import Executor
 from gpt_oss_triton.engine.model_config import ModelConfig
 from gpt_oss_triton.engine.parallel.lead import start_ranks
 from gpt_oss_triton.engine.parallel.plan import Plan, choose_plan
-from gpt_oss_triton.engine.part import Part
 from gpt_oss_triton.engine.sampler import Outcome, RowOutcome, Sampled, sample_hidden
 from gpt_oss_triton.engine.scheduler import Chunk
 from gpt_oss_triton.errors import ConfigurationError
@@ -50,7 +49,7 @@ class Runner:
         self.device = device
         self.block_size = block_size
         self.blocks = blocks
-        self.block_bytes = Part.whole(config).token_bytes(config, dtype.itemsize) * block_size
+        self.block_bytes = block_size * sum(part.token_bytes(config, dtype.itemsize) for part in plan.parts)
         self._executor = executor
         self._current = _current(device)
 
@@ -109,7 +108,7 @@ class Runner:
 def _segment(chunk: Chunk) -> Segment:
     s = chunk.sequence
     token_ids = [*s.token_ids[s.computed : s.computed + chunk.tokens - len(chunk.draft)], *chunk.draft]
-    return Segment(token_ids, s.computed, s.blocks, chunk.samples, len(chunk.draft))
+    return Segment(token_ids, s.computed, s.blocks, s.window_blocks, chunk.samples, len(chunk.draft))
 
 
 def _outcome(draft: tuple[int, ...], rows: list[RowOutcome]) -> Outcome:

@@ -6,8 +6,9 @@ blocks are just being computed for another waits until they are, and those behin
 decodes and nothing else is filled up with guesses at what follows them.
 
 When a decode needs a block and none is left, the sequence admitted last gives up its blocks and waits again,
-first in line; its full blocks stay findable, so coming back is cheap unless they are needed. What sessions
-lease counts as left: their leases end before anyone gives way.
+first in line; what its blocks hold stays findable, so coming back is cheap unless they are needed. What sessions
+lease counts as left: their leases end before anyone gives way. A chunk of a prompt takes its window blocks when it is
+scheduled, and is as long as there are blocks for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from gpt_oss_triton.engine import speculation
+from gpt_oss_triton.engine.block_tables import BlockTables
 from gpt_oss_triton.engine.kv_cache import BlockPool
 from gpt_oss_triton.engine.leases import Leases
 from gpt_oss_triton.engine.sequence import Sequence
@@ -38,8 +40,8 @@ class Chunk:
     draft: tuple[int, ...] = ()
 
     @classmethod
-    def next_of(cls, sequence: Sequence, budget: int) -> Chunk:
-        tokens = min(budget, sequence.uncomputed)
+    def next_of(cls, sequence: Sequence, most: int) -> Chunk:
+        tokens = min(most, sequence.uncomputed)
         return cls(sequence, tokens, samples=tokens == sequence.uncomputed)
 
     @property
@@ -60,13 +62,19 @@ class Scheduler:
         pool: BlockPool,
         leases: Leases,
         *,
+        window: int,
         max_sequences: int,
         max_step_tokens: int,
         speculates: bool = False,
     ) -> None:
-        """`speculates`: small steps are filled up with guesses."""
+        """
+        Args:
+            window: tokens that a sliding layer sees.
+            speculates: small steps are filled up with guesses.
+        """
         self.pool = pool
         self.leases = leases
+        self.tables = BlockTables(pool, leases, window)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # in the order they were admitted
         self.preemptions = 0
@@ -93,6 +101,9 @@ class Scheduler:
         decodes = self._decodes()
         budget = self.max_step_tokens - len(decodes)
         prefills = self._prefills(budget)
+        while self.running and not (decodes or prefills):  # they hold all blocks, and none can go on
+            self._preempt(self.running[-1])
+            prefills = self._prefills(budget)
         budget -= sum(chunk.tokens for chunk in prefills)
         prefills += self._admissions(budget)
         if self._speculates and not prefills and len(decodes) <= speculation.MAX_SEQUENCES:
@@ -104,20 +115,22 @@ class Scheduler:
         was sampled."""
         for chunk in chunks:
             sequence = chunk.sequence
-            before = sequence.computed // self.pool.block_size
-            sequence.computed += chunk.tokens
+            computed = sequence.computed + chunk.tokens
             if chunk.draft:  # wrong guesses are computed over
-                sequence.computed = min(sequence.computed, len(sequence.token_ids) - 1)
-            for n in range(before, sequence.computed // self.pool.block_size):
-                self.pool.publish(sequence.blocks[n], sequence.names[n])
-                self._under_way.computed(sequence.names[n])
+                computed = min(computed, len(sequence.token_ids) - 1)
+            for name in self.tables.computed(sequence, computed):
+                self._under_way.computed(name)
+
+    def found_tokens(self, sequence: Sequence) -> int:
+        """Its first tokens that the cache holds now."""
+        return len(self.tables.find(sequence.reusable_names()).blocks) * self.pool.block_size
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence, wherever it is, and free its blocks. One that came to its own end leaves those
         that may be shared to its session."""
         lease = sequence.request.options.lease
         if lease is not None and sequence.finish_reason in ("stop", "length"):
-            self.leases.grant(lease, self.pool.match(sequence.published_names()))
+            self.tables.lease(sequence, lease)
         if sequence in self.running:
             self.running.remove(sequence)
         elif sequence in self.waiting:
@@ -126,8 +139,7 @@ class Scheduler:
 
     def disown(self, sequence: Sequence) -> None:
         """Nobody else may use what its blocks hold."""
-        self.leases.forget(sequence.blocks)
-        self.pool.disown(sequence.blocks)
+        self.tables.disown(sequence)
 
     def _decodes(self) -> list[Chunk]:
         chunks = []
@@ -140,11 +152,19 @@ class Scheduler:
     def _prefills(self, budget: int) -> list[Chunk]:
         chunks = []
         for sequence in self.running:
-            if budget > 0 and sequence.uncomputed > 1:
-                chunk = Chunk.next_of(sequence, budget)
+            if budget > 0 and sequence.uncomputed > 1 and (chunk := self._chunk(sequence, budget)):
                 chunks.append(chunk)
                 budget -= chunk.tokens
         return chunks
+
+    def _chunk(self, sequence: Sequence, budget: int) -> Chunk | None:
+        """A sequence's next chunk, with window blocks for it; None when none are left."""
+        most = min(budget, self.tables.room(sequence))
+        if most <= 0:
+            return None
+        chunk = Chunk.next_of(sequence, most)
+        self.tables.cover(sequence, chunk.tokens)
+        return chunk
 
     def _admissions(self, budget: int) -> list[Chunk]:
         """First chunks of waiting sequences, which run from now on."""
@@ -154,9 +174,9 @@ class Scheduler:
         for sequence in list(self.waiting):
             if self._awaits(sequence):
                 continue
-            if not self._admit(sequence):
+            chunk = self._admit(sequence, budget)
+            if chunk is None:
                 break
-            chunk = Chunk.next_of(sequence, budget)
             chunks.append(chunk)
             budget -= chunk.tokens
             if budget <= 0 or len(self.running) >= self._max_sequences:
@@ -168,7 +188,7 @@ class Scheduler:
         if sequence.awaited in self._under_way:
             return True
         names = sequence.reusable_names()
-        found = len(self.pool.match(names))
+        found = len(self.tables.find(names).blocks)
         coming = self._under_way.leading(names[found:])
         sequence.awaited = names[found + coming - 1] if coming else None
         if coming:
@@ -192,9 +212,9 @@ class Scheduler:
 
     def _grow(self, sequence: Sequence) -> bool:
         """Make room for the sequence's known tokens; False when it had to give way itself."""
-        while (missing := self.pool.blocks_for(len(sequence.token_ids)) - len(sequence.blocks)) > 0:
+        while (missing := self.tables.missing(sequence)) > 0:
             if self.pool.available >= missing:
-                sequence.blocks += self._allocate(missing)
+                self.tables.extend(sequence)
             elif (victim := self.running[-1]) is sequence:
                 self._preempt(victim)
                 return False
@@ -202,29 +222,25 @@ class Scheduler:
                 self._preempt(victim)
         return True
 
-    def _admit(self, sequence: Sequence) -> bool:
-        """Move a waiting sequence to running, with blocks for all its known tokens; False when they are short."""
-        shared = self.pool.match(sequence.reusable_names())
-        fresh = self.pool.blocks_for(len(sequence.token_ids)) - len(shared)
-        # One spare block for each running sequence, or the newcomer would be preempted at once.
-        spare = len(self.running)
-        if self.pool.available < fresh + self.pool.unclaimed(shared) + spare:
-            return False
+    def _admit(self, sequence: Sequence, budget: int) -> Chunk | None:
+        """The first chunk of a waiting sequence, which runs from now on, with full blocks for all its known tokens; None
+        when blocks are short."""
+        prefix = self.tables.find(sequence.reusable_names())
+        left = len(sequence.token_ids) - len(prefix.blocks) * self.pool.block_size
+        least = min(budget, left, self.tables.shape.window)  # tokens of a chunk worth beginning with
+        # Spare blocks for each running sequence, or the newcomer would be preempted at once.
+        spare = self.tables.shape.kinds * len(self.running)
+        if self.pool.available < self.tables.cost(sequence, prefix, least) + spare:
+            return None
         self.waiting.remove(sequence)
-        self.pool.take(shared)
-        sequence.blocks = shared + self._allocate(fresh)
-        sequence.computed = len(shared) * self.pool.block_size
+        self.tables.begin(sequence, prefix)
         if sequence.scheduled_at is None:
             sequence.scheduled_at = time.time()
             sequence.cached_tokens = sequence.computed
         self.running.append(sequence)
         if self.pool.keeps_prefixes:
-            self._under_way.begin(sequence, sequence.names[len(shared) :])
-        return True
-
-    def _allocate(self, count: int) -> list[int]:
-        self.leases.make_room(count)
-        return self.pool.allocate(count)
+            self._under_way.begin(sequence, sequence.names[len(prefix.blocks) :])
+        return self._chunk(sequence, budget)
 
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
@@ -235,6 +251,4 @@ class Scheduler:
 
     def _release(self, sequence: Sequence) -> None:
         self._under_way.stop(sequence, sequence.names[sequence.computed // self.pool.block_size :])
-        self.pool.release(sequence.blocks)
-        sequence.blocks = []
-        sequence.computed = 0
+        self.tables.release(sequence)

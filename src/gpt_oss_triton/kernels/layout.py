@@ -14,7 +14,8 @@ import torch
 class Span:
     """Rows [first, last) of a batch: one sequence's tokens at positions start, start + 1, …
 
-    `blocks` is the sequence's block table, long enough for the last of them.
+    `blocks` is the sequence's block table, long enough for the last of them. Where attention has a window, entries of
+    blocks that none of them sees may be anything.
     """
 
     first: int

@@ -12,8 +12,8 @@ from gpt_oss_triton.engine.protocol import NewTokens
 from tests.integration.parallel.conftest import MODES
 from tests.unit.engine.conftest import Call
 
-BLOCK = 16
-TOKEN_BYTES = 4 * 2 * 2 * 16 * 4  # of the tiny model's keys and values in float32
+BLOCK, WINDOW = 16, 128
+LAYER_BYTES = 2 * 2 * 16 * 4  # of a token's keys and values in one of the tiny model's layers, in float32
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,11 @@ def prompts():
     rng = random.Random(0)
     made = [[rng.randrange(199_998) for _ in range(n)] for n in (1, 16, 17, 129, 260, 700)]
     return [*made, made[-1][:320], [*made[-2][:256], 5, 6, 7]]
+
+
+def block_bytes(mode):
+    """Two layers of either kind share two places in the cache. Stages of one, one and two layers have three."""
+    return {"pipeline": 3}.get(mode["gpu_mode"], 2) * BLOCK * LAYER_BYTES
 
 
 def answers(engine, prompts, **options):
@@ -49,21 +54,30 @@ def test_greedy_and_sampled_tokens(started, prompts, mode):
     ranks = mode["parallel_ranks"]
     assert load.gpu_mode == mode["gpu_mode"]
     assert (load.tensor_parallel, load.pipeline_parallel) == ((ranks, 1) if ranks == 2 else (1, ranks))
-    assert load.block_bytes == single.load().block_bytes
+    assert load.block_bytes == block_bytes(mode)
+    assert single.load().block_bytes == block_bytes({"gpu_mode": "single"})
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode["gpu_mode"])
 @torch.inference_mode()
 def test_logits(started, mode):
-    """Two sequences, one of them in pieces and then continued, within 1e-4 of the logits' spread."""
+    """Two sequences, one of them in pieces and then continued, within 1e-4 of the logits' spread. When it is, the
+    blocks of its sliding layers that are out of the window are the other's."""
     rng = random.Random(1)
     long, short = ([rng.randrange(199_998) for _ in range(n)] for n in (500, 40))
-    blocks = list(range(40))
+    blocks = list(range(80))
     rng.shuffle(blocks)
-    own, others = blocks[:34], blocks[34:]
+    own, sliding, others, others_sliding = blocks[:34], blocks[34:68], blocks[68:74], blocks[74:]
+    left = [others_sliding[0]] * ((450 - WINDOW + 1) // BLOCK)
     steps = [
-        [Segment(short, 0, others, sample=True), Segment(long[:450], 0, own, sample=False)],
-        [Segment([7], 40, others, sample=True), Segment(long[450:], 450, own, sample=True)],
+        [
+            Segment(short, 0, others, others_sliding, sample=True),
+            Segment(long[:450], 0, own, sliding, sample=False),
+        ],
+        [
+            Segment([7], 40, others, others_sliding, sample=True),
+            Segment(long[450:], 450, own, [*left, *sliding[len(left) :]], sample=True),
+        ],
     ]
     found = []
     for settings in ({}, mode):
@@ -78,7 +92,7 @@ def test_logits(started, mode):
 def test_prefix_hits_preemption_and_cancel(started, prompts, mode):
     """A cache too small for all at once: some give way, one is cancelled, and a prefix is found again."""
     want = answers(started(), prompts[:5], max_tokens=5 * BLOCK)
-    spread = started(**mode, kv_cache_gib=44 * BLOCK * TOKEN_BYTES / 2**30)
+    spread = started(**mode, kv_cache_gib=72 * block_bytes(mode) / 2**30)
     gone = Call(spread, [3] * 20, max_tokens=500)
     gone.until(NewTokens)
     calls = [Call(spread, prompt, max_tokens=5 * BLOCK) for prompt in prompts[:5]]

@@ -116,6 +116,29 @@ def test_unpinned_blocks_are_the_first_to_go_tails_before_heads():
     assert pool.allocate(3) == [claimed[1], claimed[0], others[1]]
 
 
+def test_what_is_first_to_go_goes_before_what_was_released_earlier():
+    pool = BlockPool(3, 1)
+    blocks = pool.allocate(3)
+    for n, block in enumerate(blocks):
+        pool.publish(block, bytes([n]))
+    pool.release(blocks[:1])
+    pool.release(blocks[1:2], first_to_go=True)
+    pool.release(blocks[2:])
+    assert [pool.find(bytes([n])) for n in range(4)] == [*blocks, None]
+    assert pool.allocate(3) == [blocks[1], blocks[0], blocks[2]]
+
+
+def test_what_is_disowned_is_found_no_more_whether_it_is_held_or_cached():
+    pool = BlockPool(2, 1)
+    blocks = pool.allocate(2)
+    for n, block in enumerate(blocks):
+        pool.publish(block, bytes([n]))
+    pool.release(blocks[1:])
+    pool.disown(blocks)
+    pool.check()
+    assert (pool.used, pool.cached, pool.match([bytes([0])]), pool.find(bytes([1]))) == (1, 0, [], None)
+
+
 def test_without_prefix_cache_nothing_is_kept():
     pool = BlockPool(2, 1, keep_prefixes=False)
     blocks = pool.allocate(1)

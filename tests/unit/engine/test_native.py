@@ -177,7 +177,9 @@ def test_context_refusal_names_the_numbers(engine):
 def test_a_context_larger_than_the_cache_is_refused_not_hung(make_engine):
     engine = make_engine(kv_cache_gib=0.0005)
     held = engine.load()
-    assert held.max_context == held.blocks_total * held.block_size < 1024
+    assert held.max_context == held.block_shape.most_tokens(held.blocks_total) < 1024
+    longest = Call(engine, [1] * (held.max_context - 1), max_tokens=1)
+    assert longest.end().blocks < held.blocks_total
     with pytest.raises(ContextLengthExceeded):
         Call(engine, [1] * held.max_context, max_tokens=1)
     engine.close()

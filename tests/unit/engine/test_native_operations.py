@@ -27,9 +27,9 @@ def cached_tokens(engine, prompt, **options):
 
 @pytest.fixture
 def small(make_engine):
-    """Room for 40 blocks of 16 tokens: 2 * 4 layers * 2 heads * 16 dims * 4 bytes a token."""
+    """Room for 80 blocks of 16 tokens: 2 * 2 layers * 2 heads * 16 dims * 4 bytes a token."""
     engine = make_engine(kv_cache_gib=640 * 1024 / 2**30, session_watermark=0.5)
-    assert engine.load().blocks_total == 40
+    assert engine.load().blocks_total == 80
     yield engine
     engine.close()
 
@@ -39,7 +39,7 @@ def test_a_leased_prefix_outlives_the_traffic_that_evicts_others(small):
     Call(small, prompts["leased"], lease=Lease("s", 60)).end()
     Call(small, prompts["plain"]).end()
     load = small.load()
-    assert (load.leases, load.blocks_leased, load.blocks_cached) == (1, 6, 12)
+    assert (load.leases, load.blocks_leased, load.blocks_cached) == (1, 12, 24)
     for n in range(3):
         Call(small, range(3000 + 500 * n, 3400 + 500 * n)).end()
     assert cached_tokens(small, prompts["plain"]) == 0
@@ -49,13 +49,13 @@ def test_a_leased_prefix_outlives_the_traffic_that_evicts_others(small):
 def test_a_running_sequence_wins_over_leases(small):
     for n in range(3):
         Call(small, range(1000 * n, 1000 * n + 96), max_tokens=2, lease=Lease(f"s{n}", 60)).end()
-    assert small.load().blocks_leased == 18
-    end = Call(small, range(5000, 5600), max_tokens=8).end()
-    assert (end.finish_reason, end.preemptions, end.blocks) == ("length", 0, 38)
+    assert small.load().blocks_leased == 36
+    end = Call(small, range(5000, 5940), max_tokens=8).end()
+    assert (end.finish_reason, end.preemptions, end.blocks) == ("length", 0, 60 + 9)
     load = small.load()
     assert load.leases == 0
     assert load.leases_ended["pressure"] == 3
-    assert load.blocks_total == 40
+    assert load.blocks_total == 80
 
 
 def test_a_session_grows_turn_by_turn_under_one_lease(engine):
@@ -143,7 +143,9 @@ def test_the_load_tells_what_the_engine_is(make_engine):
         1,
     )
     assert load.profile == "latency_first"
-    assert load.block_bytes == 16 * 2 * 4 * 2 * 16 * 4  # tokens, keys and values, layers, heads, dims, bytes
+    # Tokens, keys and values, layers of a kind, heads, dims, bytes.
+    assert load.block_bytes == 16 * 2 * 2 * 2 * 16 * 4
+    assert (load.block_size, load.block_window) == (16, 128)
     assert load.leases_ended == dict.fromkeys(["idle", "pressure", "asked", "replaced", "failed"], 0)
     engine.close()
 

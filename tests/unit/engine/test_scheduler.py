@@ -32,8 +32,10 @@ def sequence(name, prompt, *, limit=4, block_size=2, session=None, salt=""):
 
 
 def scheduler(blocks=16, block_size=2, watermark=0.7, **options):
-    pool = BlockPool(blocks, block_size)
-    return Scheduler(pool, Leases(pool, watermark), **{"max_sequences": 4, "max_step_tokens": 8, **options})
+    """`blocks`: of each kind, for contexts that the window holds."""
+    pool = BlockPool(2 * blocks, block_size)
+    options = {"window": 1000, "max_sequences": 4, "max_step_tokens": 8, **options}
+    return Scheduler(pool, Leases(pool, watermark), **options)
 
 
 def run_all(s):
@@ -118,7 +120,7 @@ def test_copies_of_a_prompt_compute_it_once():
 def test_nobody_waits_for_another_salt_or_without_a_prefix_cache():
     for salts, keep in ((("x", "y"), True), (("", ""), False)):
         pool = BlockPool(64, 2, keep_prefixes=keep)
-        s = Scheduler(pool, Leases(pool, 0.5), max_sequences=4, max_step_tokens=64)
+        s = Scheduler(pool, Leases(pool, 0.5), window=8, max_sequences=4, max_step_tokens=64)
         for salt in salts:
             s.add(sequence(f"of {salt}", list(range(20)), salt=salt))
         assert len(s.schedule()) == 2
@@ -183,8 +185,8 @@ def test_a_finished_sequence_leaves_its_computed_blocks_to_its_session():
     turn = sequence("turn", [1, 2, 3, 4, 5], limit=4, session="s")
     s.add(turn)
     run_all(s)
-    # Nine tokens, of which eight are computed: four full blocks of two.
-    assert (len(s.leases), s.pool.kept) == (1, 4)
+    # Nine tokens, of which eight are computed: four blocks of two, of either kind.
+    assert (len(s.leases), s.pool.kept) == (1, 8)
     other = sequence("other", [50] * 11, limit=1)
     s.add(other)
     run_all(s)
@@ -206,7 +208,7 @@ def test_a_cancelled_or_failed_turn_leaves_its_session_what_it_had():
         run_step(s, s.schedule())
         turn.finish_reason = reason
         s.remove(turn)
-    assert (len(s.leases), s.pool.kept, sum(s.leases.ended.values())) == (1, 2, 0)
+    assert (len(s.leases), s.pool.kept, sum(s.leases.ended.values())) == (1, 4, 0)
 
 
 def test_leases_give_way_to_running_sequences_before_anyone_is_preempted():
@@ -214,7 +216,7 @@ def test_leases_give_way_to_running_sequences_before_anyone_is_preempted():
     for n in range(3):
         s.add(sequence(f"turn {n}", [n, n, n, n], limit=1, session=f"s{n}"))
         run_all(s)
-    assert s.pool.kept == 6
+    assert s.pool.kept == 12
     grown = sequence("grown", [9], limit=9)
     s.add(grown)
     run_all(s)
@@ -227,7 +229,7 @@ def test_admission_counts_leased_blocks_as_left():
     s = scheduler(blocks=8, watermark=1.0)
     s.add(sequence("turn", [1] * 14, limit=1, session="s"))
     run_all(s)
-    assert s.pool.kept == 7
+    assert s.pool.kept == 14
     s.add(sequence("large", [2] * 14, limit=1))
     assert shape(s.schedule()) == [("large", 8)]
     assert s.leases.ended["pressure"] == 1
@@ -275,21 +277,25 @@ def test_removal_frees_blocks_in_the_queue_and_in_the_batch():
 class Cache:
     """What the model would have written, and what it would say: both functions of all tokens up to a position."""
 
-    def __init__(self, block_size):
+    def __init__(self, block_size, window):
         self.block_size = block_size
-        self.written = {}  # slot -> the tokens up to its own
+        self.window = window
+        self.written = {}  # slot -> the kind of layers, and the tokens up to its own
 
-    def slot(self, sequence, position):
-        return sequence.blocks[position // self.block_size] * self.block_size + position % self.block_size
+    def slot(self, table, position):
+        return table[position // self.block_size] * self.block_size + position % self.block_size
 
     def run(self, chunk):
         sequence, tokens = chunk.sequence, [*chunk.sequence.token_ids, *chunk.draft]
-        for position in range(sequence.computed, sequence.computed + chunk.tokens):
-            self.written[self.slot(sequence, position)] = tuple(tokens[: position + 1])
-        for position in range(sequence.computed + chunk.tokens):
-            assert self.written[self.slot(sequence, position)] == tuple(tokens[: position + 1]), (
-                "it reads what is not there"
-            )
+        end = sequence.computed + chunk.tokens
+        seen_from = {"full": 0, "sliding": max(0, sequence.computed - self.window + 1)}
+        for kind, table in (("full", sequence.blocks), ("sliding", sequence.window_blocks)):
+            for position in range(sequence.computed, end):
+                self.written[self.slot(table, position)] = kind, tuple(tokens[: position + 1])
+            for position in range(seen_from[kind], end):
+                assert self.written[self.slot(table, position)] == (kind, tuple(tokens[: position + 1])), (
+                    "it reads what is not there"
+                )
 
     @staticmethod
     def next_token(tokens):
@@ -313,6 +319,12 @@ def answer_alone(one):
     return tokens
 
 
+def check_holdings(s):
+    held = [[*one.blocks, *one.held_window_blocks] for one in s.running]
+    assert all(one.blocks_held == len(set(own)) for one, own in zip(s.running, held, strict=True))
+    assert s.pool.used == len({block for own in held for block in own})
+
+
 def cancel_one(s, rng, live):
     victim = rng.choice(live)
     if victim.finish_reason is None and (victim in s.running or victim in s.waiting):
@@ -320,16 +332,19 @@ def cancel_one(s, rng, live):
         s.remove(victim)
 
 
-@settings(max_examples=100)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32))
 def test_random_traffic_finishes_within_budget_and_as_it_would_alone(seed):
     rng = random.Random(seed)
     size = rng.choice([1, 2, 4])
     blocks, budget, most = rng.randrange(6, 20), rng.randrange(1, 12), rng.randrange(1, 6)
+    window = rng.choice([1, 2, 3, 5, 8, 16, 100])
     s = scheduler(
-        blocks, size, watermark=rng.random(), max_sequences=most, max_step_tokens=budget, speculates=rng.random() < 0.5,
+        blocks, size, watermark=rng.random(), window=window, max_sequences=most, max_step_tokens=budget,
+        speculates=rng.random() < 0.5,
     )  # fmt: skip
-    capacity, cache = blocks * size, Cache(size)
+    shape, cache = s.tables.shape, Cache(size, window)
+    capacity = shape.most_tokens(s.pool.total)
     trunk = [rng.randrange(2) for _ in range(capacity)]  # whose beginnings most prompts share
     pending = []
     for n in range(rng.randrange(1, 14)):
@@ -361,8 +376,10 @@ def test_random_traffic_finishes_within_budget_and_as_it_would_alone(seed):
         for chunk in live:
             assert chunk.sequence.uncomputed > 0
             if chunk.sequence.finish_reason:
+                assert chunk.sequence.blocks_held == shape.held(len(chunk.sequence.token_ids) - 1)
                 s.remove(chunk.sequence)
         s.pool.check()
+        check_holdings(s)
         if rng.random() < 0.03:
             cancel_one(s, rng, everyone)
     assert all(one.finish_reason for one in everyone)

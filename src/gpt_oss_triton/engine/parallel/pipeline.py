@@ -8,6 +8,8 @@ cache of every rank, for it comes after them everywhere.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from gpt_oss_triton.engine.batch import BatchBuilder, Segment
@@ -44,8 +46,8 @@ def cut(segments: list[Segment], ranks: int) -> list[list[Segment]]:
 
 
 def _split(segment: Segment, tokens: int) -> tuple[Segment, Segment]:
-    head = Segment(segment.token_ids[:tokens], segment.start, segment.blocks, sample=False)
-    return head, Segment(segment.token_ids[tokens:], segment.start + tokens, segment.blocks, segment.sample)
+    head = replace(segment, token_ids=segment.token_ids[:tokens], sample=False)
+    return head, replace(segment, token_ids=segment.token_ids[tokens:], start=segment.start + tokens)
 
 
 def _samples(segments: list[Segment]) -> int:

@@ -41,6 +41,14 @@ def test_blocks_are_promised_once_with_a_spare_one_for_each_request(capacity: Ca
     assert not capacity.fits(SMALL)
 
 
+def test_two_kinds_of_blocks_take_a_spare_one_each(capacity: Capacity) -> None:
+    capacity.report(load(blocks_total=34, block_window=128))
+    capacity.reserve(SMALL)
+    assert capacity.fits(SMALL)  # 16 + 16, and 2 to spare
+    capacity.report(load(blocks_total=33, block_window=128))
+    assert not capacity.fits(SMALL)
+
+
 def test_a_request_larger_than_the_cache_runs_alone(capacity: Capacity) -> None:
     capacity.report(load(blocks_total=4))
     assert capacity.fits(SMALL)
@@ -67,19 +75,23 @@ def test_the_exact_count_corrects_the_promise(capacity: Capacity) -> None:
     output=st.integers(1, 1024),
     cached=st.integers(0, 300),
     block_size=st.sampled_from([8, 16, 64]),
+    window=st.sampled_from([0, 128]),
 )
 def test_the_promise_is_what_the_engine_holds_in_the_end(
-    prompt: int, output: int, cached: int, block_size: int
+    prompt: int, output: int, cached: int, block_size: int, window: int
 ) -> None:
     """An answer that runs to its reserve: the engine holds all tokens but the last one, which it only sampled."""
     cached = min(cached, (prompt - 1) // block_size) * block_size
     capacity = Capacity(Clock())
-    capacity.report(load(block_size=block_size))
+    capacity.report(load(block_size=block_size, block_window=window))
     reservation = capacity.reserve(Estimate(1, output))
     reservation.accepted(prompt, cached)
-    held = -(-(prompt + output - 1) // block_size)
-    assert reservation.blocks_held - held in (0, 1)
-    assert reservation.blocks_held == reservation.blocks + cached // block_size
+    computed = prompt + output - 1
+    full, fallen_out = -(-computed // block_size), max(0, computed // block_size - 127 // block_size - 1)
+    window_blocks = range(fallen_out, full) if window else range(0)
+    assert reservation.blocks_held == full + len(window_blocks)
+    of_the_cache = cached // block_size + sum(n < cached // block_size for n in window_blocks)
+    assert reservation.blocks_held == reservation.blocks + of_the_cache
 
 
 def test_an_answer_is_not_reserved_beyond_the_context(capacity: Capacity) -> None:

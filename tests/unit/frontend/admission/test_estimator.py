@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from frontend.admission.ask import Estimate
 from frontend.admission.estimator import Estimator
 from gpt_oss_triton.bench.workload import WORDS
+from gpt_oss_triton.block_shape import BlockShape
 from gpt_oss_triton.harmony.render import render
 from gpt_oss_triton.wire import Message, PromptRequest, ResponseFormat, Tool, ToolCall
 
@@ -109,6 +110,8 @@ def test_no_count_breaks_it(counts: list[tuple[int, int]]) -> None:
 
 
 def test_blocks_are_whole_and_cached_ones_are_not_counted() -> None:
-    estimate = Estimate(prompt_tokens=100, output_tokens=29)
-    assert estimate.blocks(16) == 9
-    assert estimate.blocks(16, cached_tokens=96) == 3
+    estimate = Estimate(prompt_tokens=100, output_tokens=30)  # the last of which is not computed
+    assert estimate.blocks(BlockShape(16)) == 9
+    assert estimate.blocks(BlockShape(16), cached_tokens=96) == 3
+    assert estimate.blocks(BlockShape(16, window=128)) == 18
+    assert estimate.blocks(BlockShape(16, window=128), cached_tokens=96) == 6
