@@ -39,7 +39,7 @@ def induce(model: DemoModel) -> None:
     first = _Head(model, layer=0, kv_head=0)
     first.look_before()
     first.move(read, noted, _NOTED)
-    parts = iter(_orthonormal(noted, hidden - size).split(size))
+    parts = iter(torch.split(_orthonormal(noted, hidden - size), size))
     for layer in _LOOKING_LAYERS:
         for kv_head in range(model.shape.kv_heads):
             if (part := next(parts, None)) is not None:
@@ -53,7 +53,8 @@ def induce(model: DemoModel) -> None:
 def _orthonormal(others: torch.Tensor, count: int) -> torch.Tensor:
     """`count` random rows of length one, at right angles to each other and to the rows of `others`."""
     drawn = torch.cat((others, torch.randn(count, others.shape[1])))
-    return torch.linalg.qr(drawn.t()).Q.t()[len(others) :]
+    columns: torch.Tensor = torch.linalg.qr(drawn.t()).Q
+    return columns.t()[len(others) :]
 
 
 class _Head:
