@@ -147,6 +147,8 @@ class EngineSettings(_Settings):
     max_waiting: Annotated[int, Field(ge=0)] = 256  # accepted and not yet running
     max_step_tokens: Positive = 512  # prompt tokens and decodes computed by one step
     default_max_tokens: Positive | None = None  # None: what the context leaves
+    # Least time between two deliveries to a shim; an answer's first token and its last are not kept waiting.
+    delivery_interval_s: Annotated[float, Field(ge=0, le=1)] = 0.02
     prefix_cache: bool = True
     speculation: Literal["auto", "off"] = "auto"  # guess tokens from the prompt, where it pays
     session_watermark: Share = 0.7  # of the KV blocks: leases beyond it end, least recently used first

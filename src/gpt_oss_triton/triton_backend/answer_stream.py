@@ -23,6 +23,8 @@ from gpt_oss_triton.triton_backend.generation_request import GenerationRequest
 from gpt_oss_triton.triton_backend.responder import Responder
 from gpt_oss_triton.wire import Accepted, Finished, Logprobs, Timings, TokenLogprobs
 
+_FIRST_EVENTS = 4  # a channel's header is three tokens: the first that anybody sees is not kept waiting
+
 
 class AnswerStream:
     """Attributes:
@@ -53,6 +55,7 @@ class AnswerStream:
         self._outlet = outlet
         self._on_ready = on_ready
         self._on_end = on_end
+        self._urgent = _FIRST_EVENTS  # events with tokens that are still to be sent at once; the engine's
         self._lock = threading.Lock()
         self._events: list[EngineEvent] = []  # guarded by _lock, as is _waiting
         self._waiting = False  # on the sender's queue
@@ -65,14 +68,22 @@ class AnswerStream:
 
     def put(self, event: EngineEvent) -> None:
         """Called by the engine, in order. Neither blocks nor raises."""
-        if self._outlet is not None and isinstance(event, NewTokens):
-            self._outlet.put(event.token_ids)
-            return
+        if self._outlet is not None:
+            if isinstance(event, NewTokens):
+                self._deliver(self._outlet, event.token_ids)
+                return
+            self._outlet.hurry()
         with self._lock:
             self._events.append(event)
             announce, self._waiting = not self._waiting, True
         if announce:
             self._on_ready(self)
+
+    def _deliver(self, outlet: Outlet, token_ids: list[int]) -> None:
+        outlet.put(token_ids)
+        if self._urgent:
+            self._urgent -= 1
+            outlet.hurry()
 
     def is_cancelled(self) -> bool:
         """Whether the client has gone, as far as Triton tells."""

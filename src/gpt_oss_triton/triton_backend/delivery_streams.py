@@ -8,8 +8,9 @@ would be paid for every token.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
+from typing import Protocol
 
 from gpt_oss_triton.errors import EngineUnavailable, InvalidRequest, Overloaded
 from gpt_oss_triton.triton_backend.responder import Responder
@@ -18,18 +19,26 @@ from gpt_oss_triton.wire import Batch, Delivery
 MAX_STREAMS = 64  # each is a shim; more is a leak on the other side
 
 
+class OnReady(Protocol):
+    def __call__(self, stream: DeliveryStream, delay_s: float, /) -> None:
+        """There is something to flush, which can wait for `delay_s`. Called on any thread."""
+
+
 class DeliveryStream:
     """One shim's stream. `gone` once nothing can be written to it any more."""
 
-    def __init__(self, responder: Responder, on_ready: Callable[[DeliveryStream], None]) -> None:
-        """`on_ready` is called (any thread) when there is something to flush."""
+    def __init__(self, responder: Responder, interval_s: float, on_ready: OnReady) -> None:
+        """`interval_s`: between two responses, as long as nothing is urgent."""
         self.gone = False
         self._responder = responder
+        self._interval_s = interval_s
         self._on_ready = on_ready
+        self._flushed_at = 0.0
         self._lock = threading.Lock()
         self._tickets: list[int] = []  # guarded by _lock, as are the next two
         self._counts: list[int] = []
         self._token_ids: list[int] = []
+        self._hurried = False  # the sender knows that this cannot wait
 
     def put(self, ticket: int, token_ids: list[int]) -> None:
         """Called by the engine. Neither blocks nor raises."""
@@ -39,7 +48,15 @@ class DeliveryStream:
             self._counts.append(len(token_ids))
             self._token_ids += token_ids
         if announce:
-            self._on_ready(self)
+            self._on_ready(self, max(0.0, self._flushed_at + self._interval_s - time.monotonic()))
+
+    def hurry(self) -> None:
+        """What was put in must not wait: somebody's answer begins with it or ends."""
+        with self._lock:
+            announce = bool(self._tickets) and not self._hurried
+            self._hurried = bool(self._tickets)
+        if announce:
+            self._on_ready(self, 0.0)
 
     def open(self) -> None:
         """Tell the client that it may name this stream."""
@@ -50,7 +67,9 @@ class DeliveryStream:
         with self._lock:
             batch, token_ids = Batch(self._tickets, self._counts), self._token_ids
             self._tickets, self._counts, self._token_ids = [], [], []
-        if not self.gone:
+            self._hurried = False
+        if batch.tickets and not self.gone:
+            self._flushed_at = time.monotonic()
             self._responder.send(event=batch, token_ids=token_ids)
 
     def abandon(self) -> None:
@@ -79,11 +98,15 @@ class Outlet:
     def put(self, token_ids: list[int]) -> None:
         self.stream.put(self.ticket, token_ids)
 
+    def hurry(self) -> None:
+        self.stream.hurry()
+
 
 class DeliveryStreams:
     """By id. Thread-safe."""
 
-    def __init__(self, on_ready: Callable[[DeliveryStream], None]) -> None:
+    def __init__(self, interval_s: float, on_ready: OnReady) -> None:
+        self._interval_s = interval_s
         self._on_ready = on_ready
         self._lock = threading.Lock()
         self._streams: dict[str, DeliveryStream] = {}  # guarded by _lock
@@ -93,7 +116,7 @@ class DeliveryStreams:
         InvalidRequest: a stream of this id is open.
         Overloaded: MAX_STREAMS are open.
         """
-        stream = DeliveryStream(responder, self._on_ready)
+        stream = DeliveryStream(responder, self._interval_s, self._on_ready)
         with self._lock:
             if stream_id in self._streams:
                 raise InvalidRequest("A delivery stream of this id is open.", param="id")

@@ -57,7 +57,7 @@ class EngineModel:
         self._sender = Sender()
         self._ticker = Ticker()
         self._watches = WatchStreams(self._engine.load, self._ticker)
-        self._deliveries = DeliveryStreams(self._sender.ready)
+        self._deliveries = DeliveryStreams(settings.delivery_interval_s, self._sender.ready)
         self._ticker.add(self._cancel_gone)
         labels = {"model": args["model_name"], "version": args["model_version"]}
         self._metrics = TritonMetrics(self._engine.load, labels)

@@ -184,3 +184,34 @@ def test_an_error_tells_its_code(triton_request: Any) -> None:
     Responder(request).fail(EngineUnavailable("Gone."))
     (response,) = request.sender.sent
     assert response.error.code == response.error.UNAVAILABLE
+
+
+class Outlet:
+    """Notes what it is told."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def put(self, token_ids: list[int]) -> None:
+        self.told += token_ids
+
+    def hurry(self) -> None:
+        self.told.append("hurry")
+
+
+def test_first_tokens_and_the_end_are_not_kept_waiting(triton_request: Any) -> None:
+    outlet: Any = Outlet()
+    generation = GenerationRequest(PROMPT, INFO, GenerationOptions(), streamed=True, return_text=False)
+    ready: list[AnswerStream] = []
+    stream = AnswerStream(
+        "r", generation, Responder(triton_request()), outlet, on_ready=ready.append, on_end=lambda _: None
+    )
+    for token in range(1, 7):
+        stream.put(NewTokens([token]))
+    assert outlet.told == [1, "hurry", 2, "hurry", 3, "hurry", 4, "hurry", 5, 6]
+    assert ready == []
+    stream.put(finished())
+    assert outlet.told[-2:] == [6, "hurry"]
+    assert ready == [stream]

@@ -11,6 +11,8 @@ from gpt_oss_triton.triton_backend.delivery_streams import DeliveryStream, Deliv
 from gpt_oss_triton.triton_backend.responder import Responder
 from gpt_oss_triton.wire import Batch, Delivery
 
+INTERVAL_S = 0.5
+
 
 class Case:
     """One open stream whose sender is this test."""
@@ -18,8 +20,13 @@ class Case:
     def __init__(self, request: Any) -> None:
         self.sender = request.sender
         self.ready: list[DeliveryStream] = []
-        self.streams = DeliveryStreams(self.ready.append)
+        self.delays_s: list[float] = []
+        self.streams = DeliveryStreams(INTERVAL_S, self._on_ready)
         self.streams.open("s", Responder(request))
+
+    def _on_ready(self, stream: DeliveryStream, delay_s: float) -> None:
+        self.ready.append(stream)
+        self.delays_s.append(delay_s)
 
     def flush(self) -> None:
         for stream in self.ready:
@@ -51,6 +58,33 @@ def test_what_a_step_brings_goes_out_in_one_response(case: Case) -> None:
     case.streams.outlet(Delivery("s", 5)).put([22])
     case.flush()
     assert case.batches()[1:] == [(Batch([3, 5, 3], [1, 2, 1]), [10, 20, 21, 11]), (Batch([5], [1]), [22])]
+
+
+def test_the_next_response_keeps_its_distance_unless_somebody_waits(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(delivery_streams.time, "monotonic", lambda: now)
+    outlet = case.streams.outlet(Delivery("s", 1))
+    outlet.put([1])
+    case.flush()
+    now = 100.1
+    outlet.put([2])
+    outlet.hurry()
+    outlet.put([3])
+    outlet.hurry()
+    assert case.delays_s == [0.0, pytest.approx(0.4), 0.0], "it asks once to be preferred"
+    case.flush()  # as often as it was announced
+    assert case.batches()[2:] == [(Batch([1, 1], [1, 1]), [2, 3])]
+
+
+def test_nothing_is_hurried_where_nothing_waits(case: Case) -> None:
+    outlet = case.streams.outlet(Delivery("s", 1))
+    outlet.hurry()
+    assert case.ready == []
+    outlet.put([1])
+    outlet.hurry()
+    assert len(case.ready) == 2
 
 
 def test_nobody_delivers_to_what_is_not_open(case: Case) -> None:
@@ -95,7 +129,7 @@ def test_streams_are_bounded(case: Case, triton_request: Any, monkeypatch: pytes
 
 
 def test_one_that_could_not_be_opened_leaves_nothing(triton_request: Any) -> None:
-    streams = DeliveryStreams(lambda stream: None)
+    streams = DeliveryStreams(INTERVAL_S, lambda stream, delay_s: None)
     request = triton_request()
     request.sender.broken = True
     with pytest.raises(RuntimeError):

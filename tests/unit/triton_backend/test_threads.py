@@ -44,6 +44,27 @@ def test_a_stream_that_fails_is_abandoned_and_the_next_is_served(logged: list[st
     assert "secret" not in line
 
 
+def test_who_can_wait_is_overtaken_and_served_at_the_end_at_the_latest() -> None:
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    patient, urgent = Stream(done), Stream(done)
+    sender = Sender()
+    sender.ready(patient, 3600.0)
+    sender.ready(urgent)
+    assert done.get(timeout=DEADLINE_S) == (urgent, "flushed")
+    assert done.empty()
+    sender.close(DEADLINE_S)
+    assert done.get(timeout=DEADLINE_S) == (patient, "flushed")
+
+
+def test_who_can_wait_is_served_in_time() -> None:
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    stream = Stream(done)
+    sender = Sender()
+    sender.ready(stream, 0.01)
+    assert done.get(timeout=DEADLINE_S) == (stream, "flushed")
+    sender.close(DEADLINE_S)
+
+
 def test_tasks_come_back_until_they_end(logged: list[str]) -> None:
     turns: list[str] = []
     done = threading.Event()
