@@ -23,6 +23,7 @@ from gpt_oss_triton.engine.kv_cache import BlockPool
 from gpt_oss_triton.engine.leases import Leases
 from gpt_oss_triton.engine.load_report import LoadReport
 from gpt_oss_triton.engine.model_config import ModelConfig
+from gpt_oss_triton.engine.prompt_pace import PromptPace
 from gpt_oss_triton.engine.protocol import (
     EngineEvent,
     EngineRequest,
@@ -62,6 +63,7 @@ class NativeEngine:
             window=runner.config.sliding_window,
             max_sequences=settings.max_sequences,
             max_step_tokens=settings.max_step_tokens,
+            pace=PromptPace(settings.decode_stretch),
             # A GPU replays graphs of whole decode steps, and pieces of a pipeline's steps end anywhere.
             speculates=settings.speculation == "auto"
             and runner.device.type == "cpu"
@@ -306,7 +308,8 @@ class NativeEngine:
             seconds=seconds,
         )
         unsound = {id(chunk) for chunk, outcome in produced if outcome is None}
-        self._scheduler.commit([c for c in chunks if self._is_live(c.sequence) and id(c) not in unsound])
+        sound = [c for c in chunks if self._is_live(c.sequence) and id(c) not in unsound]
+        self._scheduler.commit(sound, seconds)
 
     def _hand_out(self, sequence: Sequence, taken: list[Sampled]) -> None:
         if not self._is_live(sequence):

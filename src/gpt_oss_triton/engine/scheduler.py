@@ -8,7 +8,7 @@ decodes and nothing else is filled up with guesses at what follows them.
 When a decode needs a block and none is left, the sequence admitted last gives up its blocks and waits again,
 first in line; what its blocks hold stays findable, so coming back is cheap unless they are needed. What sessions
 lease counts as left: their leases end before anyone gives way. A chunk of a prompt takes its window blocks when it is
-scheduled, and is as long as there are blocks for.
+scheduled, and is as long as there are blocks for. Beside decodes, prompts that take more than a step keep to a pace.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gpt_oss_triton.engine import speculation
 from gpt_oss_triton.engine.block_tables import BlockTables
 from gpt_oss_triton.engine.kv_cache import BlockPool
 from gpt_oss_triton.engine.leases import Leases
+from gpt_oss_triton.engine.prompt_pace import PromptPace
 from gpt_oss_triton.engine.sequence import Sequence
 from gpt_oss_triton.engine.under_way import BlocksUnderWay
 
@@ -50,6 +51,22 @@ class Chunk:
         return max(0, min(self.tokens, self.sequence.prompt_tokens - self.sequence.computed))
 
 
+@dataclass(slots=True)
+class Budget:
+    """Prompt tokens that a step has left.
+
+    Attributes:
+        long: how many of them prompts may take that need more than one step.
+    """
+
+    tokens: int
+    long: int
+
+    def spend(self, tokens: int, *, long: bool) -> None:
+        self.tokens -= tokens
+        self.long = min(self.tokens, self.long - tokens * long)
+
+
 class Scheduler:
     """Owns the queue, the running set and, through the pool, every block. Used under the engine's lock.
 
@@ -65,11 +82,13 @@ class Scheduler:
         window: int,
         max_sequences: int,
         max_step_tokens: int,
+        pace: PromptPace,
         speculates: bool = False,
     ) -> None:
         """
         Args:
             window: tokens that a sliding layer sees.
+            pace: of long prompts beside decodes.
             speculates: small steps are filled up with guesses.
         """
         self.pool = pool
@@ -79,6 +98,7 @@ class Scheduler:
         self.running: list[Sequence] = []  # in the order they were admitted
         self.preemptions = 0
         self._under_way = BlocksUnderWay()
+        self._pace = pace
         self._max_sequences = max_sequences
         self._speculates = speculates
         self._configured_step_tokens = max_step_tokens
@@ -99,20 +119,26 @@ class Scheduler:
     def schedule(self) -> list[Chunk]:
         """The next step's chunks, single tokens first; empty only when there is nothing to do."""
         decodes = self._decodes()
-        budget = self.max_step_tokens - len(decodes)
+        most = self.max_step_tokens - len(decodes)
+        budget = Budget(most, self._pace.tokens(most) if decodes else most)
         prefills = self._prefills(budget)
         while self.running and not (decodes or prefills):  # they hold all blocks, and none can go on
             self._preempt(self.running[-1])
             prefills = self._prefills(budget)
-        budget -= sum(chunk.tokens for chunk in prefills)
         prefills += self._admissions(budget)
         if self._speculates and not prefills and len(decodes) <= speculation.MAX_SEQUENCES:
             decodes = self._with_drafts(decodes)
         return sorted([*decodes, *prefills], key=lambda chunk: chunk.tokens > 1)
 
-    def commit(self, chunks: list[Chunk]) -> None:
+    def commit(self, chunks: list[Chunk], seconds: float) -> None:
         """The chunks are computed: their full blocks may be shared. Of those with a draft, the sequences have taken what
-        was sampled."""
+        was sampled.
+
+        Args:
+            seconds: that the step took.
+        """
+        prompt_tokens = sum(chunk.prompt_tokens for chunk in chunks if chunk.tokens > 1)
+        self._pace.observe(sum(not chunk.prompt_tokens for chunk in chunks), prompt_tokens, seconds)
         for chunk in chunks:
             sequence = chunk.sequence
             computed = sequence.computed + chunk.tokens
@@ -149,37 +175,41 @@ class Scheduler:
                 chunks.append(Chunk.next_of(sequence, 1))
         return chunks
 
-    def _prefills(self, budget: int) -> list[Chunk]:
-        chunks = []
-        for sequence in self.running:
-            if budget > 0 and sequence.uncomputed > 1 and (chunk := self._chunk(sequence, budget)):
-                chunks.append(chunk)
-                budget -= chunk.tokens
-        return chunks
+    def _prefills(self, budget: Budget) -> list[Chunk]:
+        running = (sequence for sequence in self.running if sequence.uncomputed > 1)
+        return [chunk for sequence in running if (chunk := self._chunk(sequence, budget))]
 
-    def _chunk(self, sequence: Sequence, budget: int) -> Chunk | None:
+    def _chunk(self, sequence: Sequence, budget: Budget) -> Chunk | None:
         """A sequence's next chunk, with window blocks for it; None when none are left."""
-        most = min(budget, self.tables.room(sequence))
+        most = min(self._share(sequence, budget), self.tables.room(sequence))
         if most <= 0:
             return None
         chunk = Chunk.next_of(sequence, most)
         self.tables.cover(sequence, chunk.tokens)
+        budget.spend(chunk.tokens, long=self._is_long(sequence))
         return chunk
 
-    def _admissions(self, budget: int) -> list[Chunk]:
+    def _share(self, sequence: Sequence, budget: Budget) -> int:
+        return budget.long if self._is_long(sequence) else budget.tokens
+
+    def _is_long(self, sequence: Sequence) -> bool:
+        """Its prompt takes more than a step: others would feel more than one hitch."""
+        cached = max(sequence.cached_tokens, sequence.found_tokens)
+        return sequence.prompt_tokens - cached > self.max_step_tokens
+
+    def _admissions(self, budget: Budget) -> list[Chunk]:
         """First chunks of waiting sequences, which run from now on."""
         chunks: list[Chunk] = []
-        if budget <= 0 or len(self.running) >= self._max_sequences:
+        if budget.tokens <= 0 or len(self.running) >= self._max_sequences:
             return chunks
         for sequence in list(self.waiting):
-            if self._awaits(sequence):
+            if self._awaits(sequence) or self._share(sequence, budget) <= 0:
                 continue
             chunk = self._admit(sequence, budget)
             if chunk is None:
                 break
             chunks.append(chunk)
-            budget -= chunk.tokens
-            if budget <= 0 or len(self.running) >= self._max_sequences:
+            if budget.tokens <= 0 or len(self.running) >= self._max_sequences:
                 break
         return chunks
 
@@ -222,12 +252,13 @@ class Scheduler:
                 self._preempt(victim)
         return True
 
-    def _admit(self, sequence: Sequence, budget: int) -> Chunk | None:
+    def _admit(self, sequence: Sequence, budget: Budget) -> Chunk | None:
         """The first chunk of a waiting sequence, which runs from now on, with full blocks for all its known tokens; None
         when blocks are short."""
         prefix = self.tables.find(sequence.reusable_names())
         left = len(sequence.token_ids) - len(prefix.blocks) * self.pool.block_size
-        least = min(budget, left, self.tables.shape.window)  # tokens of a chunk worth beginning with
+        # Tokens of a chunk worth beginning with.
+        least = min(self._share(sequence, budget), left, self.tables.shape.window)
         # Spare blocks for each running sequence, or the newcomer would be preempted at once.
         spare = self.tables.shape.kinds * len(self.running)
         if self.pool.available < self.tables.cost(sequence, prefix, least) + spare:

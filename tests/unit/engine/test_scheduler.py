@@ -10,6 +10,7 @@ from gpt_oss_triton.engine.kv_cache import BlockPool
 from gpt_oss_triton.engine.leases import Leases
 from gpt_oss_triton.engine.protocol import EngineRequest
 from gpt_oss_triton.engine.sampler import RowSampling
+from gpt_oss_triton.engine.prompt_pace import LEAST, PromptPace
 from gpt_oss_triton.engine.scheduler import Scheduler
 from gpt_oss_triton.engine.sequence import Sequence
 from gpt_oss_triton.wire import GenerationOptions, Lease
@@ -34,7 +35,7 @@ def sequence(name, prompt, *, limit=4, block_size=2, session=None, salt=""):
 def scheduler(blocks=16, block_size=2, watermark=0.7, **options):
     """`blocks`: of each kind, for contexts that the window holds."""
     pool = BlockPool(2 * blocks, block_size)
-    options = {"window": 1000, "max_sequences": 4, "max_step_tokens": 8, **options}
+    options = {"window": 1000, "max_sequences": 4, "max_step_tokens": 8, "pace": PromptPace(0), **options}
     return Scheduler(pool, Leases(pool, watermark), **options)
 
 
@@ -44,7 +45,7 @@ def run_all(s):
 
 
 def run_step(s, chunks, token=1):
-    s.commit(chunks)
+    s.commit(chunks, 0.01)
     for chunk in chunks:
         if chunk.sequence.uncomputed == 0:
             chunk.sequence.append(token)
@@ -120,7 +121,7 @@ def test_copies_of_a_prompt_compute_it_once():
 def test_nobody_waits_for_another_salt_or_without_a_prefix_cache():
     for salts, keep in ((("x", "y"), True), (("", ""), False)):
         pool = BlockPool(64, 2, keep_prefixes=keep)
-        s = Scheduler(pool, Leases(pool, 0.5), window=8, max_sequences=4, max_step_tokens=64)
+        s = Scheduler(pool, Leases(pool, 0.5), window=8, max_sequences=4, max_step_tokens=64, pace=PromptPace(0))
         for salt in salts:
             s.add(sequence(f"of {salt}", list(range(20)), salt=salt))
         assert len(s.schedule()) == 2
@@ -341,7 +342,7 @@ def test_random_traffic_finishes_within_budget_and_as_it_would_alone(seed):
     window = rng.choice([1, 2, 3, 5, 8, 16, 100])
     s = scheduler(
         blocks, size, watermark=rng.random(), window=window, max_sequences=most, max_step_tokens=budget,
-        speculates=rng.random() < 0.5,
+        speculates=rng.random() < 0.5, pace=PromptPace(rng.choice([0, 2])),
     )  # fmt: skip
     shape, cache = s.tables.shape, Cache(size, window)
     capacity = shape.most_tokens(s.pool.total)
@@ -372,7 +373,7 @@ def test_random_traffic_finishes_within_budget_and_as_it_would_alone(seed):
         for chunk in live:
             if chunk.samples:
                 sample(chunk)
-        s.commit(live)
+        s.commit(live, rng.random())
         for chunk in live:
             assert chunk.sequence.uncomputed > 0
             if chunk.sequence.finish_reason:
@@ -385,3 +386,30 @@ def test_random_traffic_finishes_within_budget_and_as_it_would_alone(seed):
     assert all(one.finish_reason for one in everyone)
     assert all(one.token_ids == answer_alone(one) for one in everyone if one.finish_reason == "length")
     assert s.pool.used == 0
+
+
+def paced(**options):
+    """Beside decodes, a long prompt gets the fewest tokens that a chunk may have."""
+    pace = PromptPace(2)
+    pace.observe(1, 0, 0.001)
+    pace.observe(1, LEAST, 1.0)
+    return scheduler(pace=pace, blocks=1024, **{"max_step_tokens": 4 * LEAST, **options})
+
+
+def test_a_long_prompt_keeps_to_the_pace_while_others_decode():
+    s = paced()
+    s.add(sequence("long", list(range(2000, 2000 + 8 * LEAST))))
+    assert [chunk.tokens for chunk in s.schedule()] == [4 * LEAST], "nobody decodes"
+
+
+def test_prompts_of_one_step_pass_a_long_one_that_keeps_to_the_pace():
+    s = paced()
+    decoding = sequence("decoding", [1, 2, 3], limit=100)
+    s.add(decoding)
+    run_step(s, s.schedule())
+    longs = [sequence(name, [number] * (8 * LEAST)) for number, name in enumerate(("first", "second"), 10)]
+    short = sequence("short", list(range(5000, 5000 + LEAST)))
+    for each in (*longs, short):
+        s.add(each)
+    chunks = {chunk.sequence.request.request_id: chunk.tokens for chunk in s.schedule()}
+    assert chunks == {"decoding": 1, "first": LEAST, "short": LEAST}
