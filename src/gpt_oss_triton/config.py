@@ -147,7 +147,7 @@ class EngineSettings(_Settings):
     max_waiting: Annotated[int, Field(ge=0)] = 256  # accepted and not yet running
     max_step_tokens: Positive = 512  # prompt tokens and decodes computed by one step
     # How many times as long as a step of decodes alone one may be in which a long prompt is computed as well; 0: any
-    decode_stretch: Annotated[float, Field(ge=0)] = 3.0
+    decode_stretch: Annotated[float, Field(ge=0)] = 2.5
     default_max_tokens: Positive | None = None  # None: what the context leaves
     # Least time between two deliveries to a shim; an answer's first token and its last are not kept waiting.
     delivery_interval_s: Annotated[float, Field(ge=0, le=1)] = 0.02
