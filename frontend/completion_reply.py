@@ -62,12 +62,9 @@ class CompletionReply:
     Args:
         completion_id: `cmpl-…`.
         created: Unix seconds.
-        include_usage: every chunk gets `usage: null`, and `usage` a chunk of its own at the end.
     """
 
-    def __init__(
-        self, *, completion_id: str, created: int, model: str, system_fingerprint: str, include_usage: bool
-    ) -> None:
+    def __init__(self, *, completion_id: str, created: int, model: str, system_fingerprint: str) -> None:
         self._head: dict[str, Any] = {
             "id": completion_id,
             "object": "text_completion",
@@ -75,11 +72,10 @@ class CompletionReply:
             "model": model,
             "system_fingerprint": system_fingerprint,
         }
-        self._tail: dict[str, Any] = {"usage": None} if include_usage else {}
 
     def chunk(self, index: int, choice: Choice) -> bytes:
-        """What is new of one choice."""
-        return event({**self._head, "choices": [choice.record(index)], **self._tail})
+        """What is new of one choice. Unlike a chat's chunks it has no `usage: null`, which the schema does not allow."""
+        return event({**self._head, "choices": [choice.record(index)]})
 
     def usage(self, usage: CompletionUsage) -> bytes:
         """The chunk after the end, for those who asked for it."""

@@ -43,7 +43,6 @@ async def completions(request: Request) -> Response:
             created=int(time.time()),
             model=completion.model,
             system_fingerprint=fingerprint(service.load_of(ensemble, answers.records[0].target)),
-            include_usage=completion.include_usage,
         )
         headers |= service.admission.limit_headers(request.state.caller)
         if completion.stream:
