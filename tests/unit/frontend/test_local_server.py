@@ -37,11 +37,15 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
     ) as server:
         assert server.stdout is not None
         stub = int(server.stdout.readline())
-        while stub_name.encode() not in Path(f"/proc/{stub}/cmdline").read_bytes():  # forked, not yet exec'd
+        while not _program(stub).endswith(stub_name.encode()):  # forked, not yet exec'd
             assert server.poll() is None
         yield Pair(server, msgspec.structs.replace(LOAD, pid=stub, started=time.time()))
         server.kill()
         subprocess.run(["kill", str(stub)], check=False)
+
+
+def _program(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
 
 
 def test_finds_the_server_and_ends_it(pair: Pair) -> None:
