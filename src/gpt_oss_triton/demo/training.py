@@ -42,8 +42,8 @@ class Plan:
     samples: int = 48
     batch_tokens: int = 4096
     negatives: int = 1024
-    matrix_rate: float = 0.02
-    rate: float = 3e-3
+    matrix_rate: float = 0.007
+    rate: float = 1e-3
     warmup: int = 100  # steps
     cooling: float = 0.3
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from gpt_oss_triton.engine.kv_cache import BlockPool
 from gpt_oss_triton.engine.leases import Leases
+from gpt_oss_triton.engine.prompt_pace import LEAST, PromptPace
 from gpt_oss_triton.engine.protocol import EngineRequest
 from gpt_oss_triton.engine.sampler import RowSampling
-from gpt_oss_triton.engine.prompt_pace import LEAST, PromptPace
 from gpt_oss_triton.engine.scheduler import Scheduler
 from gpt_oss_triton.engine.sequence import Sequence
 from gpt_oss_triton.wire import GenerationOptions, Lease
@@ -121,7 +121,9 @@ def test_copies_of_a_prompt_compute_it_once():
 def test_nobody_waits_for_another_salt_or_without_a_prefix_cache():
     for salts, keep in ((("x", "y"), True), (("", ""), False)):
         pool = BlockPool(64, 2, keep_prefixes=keep)
-        s = Scheduler(pool, Leases(pool, 0.5), window=8, max_sequences=4, max_step_tokens=64, pace=PromptPace(0))
+        s = Scheduler(
+            pool, Leases(pool, 0.5), window=8, max_sequences=4, max_step_tokens=64, pace=PromptPace(0)
+        )
         for salt in salts:
             s.add(sequence(f"of {salt}", list(range(20)), salt=salt))
         assert len(s.schedule()) == 2
