@@ -10,9 +10,10 @@ from pathlib import Path
 
 import safetensors.torch
 
+from gpt_oss_triton.checkpoint.build import Progress
 from gpt_oss_triton.checkpoint.shapes import Shape
 from gpt_oss_triton.demo.committed import MANIFEST, MODEL
-from gpt_oss_triton.demo.export import Progress, Tensors, write_checkpoint
+from gpt_oss_triton.demo.export import Tensors, write_checkpoint
 from gpt_oss_triton.errors import ConfigurationError
 
 _HASH = "sha256"

@@ -15,9 +15,8 @@ from gpt_oss_triton.options import VOCABULARY
 
 # oneDNN builds code for every size of a product that it meets, and keeps a megabyte of it: let there be few sizes.
 ROUND = 64
-OUT_SCALE = (
-    1 / 8
-)  # of a spelling's vector as an output row: small first logits, yet large enough to name one token
+# Of a spelling's vector as an output row: the first logits are small, and yet can name one token.
+OUT_SCALE = 1 / 8
 _FEATURE_STD = 0.35  # of about eight that make a token
 _FORGOTTEN = 0.1  # share of the own rows that one batch of training goes without
 
