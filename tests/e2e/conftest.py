@@ -11,6 +11,7 @@ import pytest
 
 from gpt_oss_triton.launch.triton_server import TritonServer, TritonServerSettings
 from tests.e2e import random_answers
+from tests.e2e.shim_process import ShimProcess
 from tests.e2e.triton_direct_client import ENSEMBLE, READY_S, REPOSITORY, DirectClient, ModelControl
 
 SCRIPT = Path(__file__).with_name("scripted_answers.jsonl")
@@ -68,6 +69,12 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]
         server.start()
         server.wait_ready(READY_S)
         yield server
+
+
+@pytest.fixture(scope="module")
+def scripted_shim(scripted: TritonServer) -> Iterator[ShimProcess]:
+    with ShimProcess(scripted) as process:
+        yield process
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from agents import (
@@ -17,7 +17,6 @@ from agents import (
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
-from gpt_oss_triton.launch.triton_server import TritonServer
 from tests.e2e.shim_process import ShimProcess
 from tests.e2e.triton_direct_client import ENSEMBLE
 
@@ -36,20 +35,11 @@ class Place(BaseModel):
 PLACE = Place(city="Zürich", days=3)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def shim(scripted: TritonServer) -> Iterator[ShimProcess]:
-    with ShimProcess(scripted) as process:
-        yield process
-
-
 @pytest.fixture(params=[OpenAIChatCompletionsModel, OpenAIResponsesModel], ids=["chat", "responses"])
-async def model(shim: ShimProcess, request: pytest.FixtureRequest) -> AsyncIterator[Model]:
-    async with AsyncOpenAI(base_url=f"{shim.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+async def model(scripted_shim: ShimProcess, request: pytest.FixtureRequest) -> AsyncIterator[Model]:
+    async with AsyncOpenAI(
+        base_url=f"{scripted_shim.url}/v1", api_key="none", max_retries=0, timeout=60
+    ) as client:
         yield request.param(ENSEMBLE, client)
 
 

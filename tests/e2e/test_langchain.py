@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from langchain_openai import ChatOpenAI
 from openai import DefaultAsyncHttpxClient
 from pydantic import BaseModel, SecretStr
 
-from gpt_oss_triton.launch.triton_server import TritonServer
 from tests.e2e.shim_process import ShimProcess
 from tests.e2e.triton_direct_client import ENSEMBLE
 
@@ -41,19 +39,8 @@ def get_weather(city: str, days: int) -> str:
     return f"18 °C for {days} days in {city}"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def shim(scripted: TritonServer) -> Iterator[ShimProcess]:
-    with ShimProcess(scripted) as process:
-        yield process
-
-
-def chat_model(shim: ShimProcess, responses: bool, **settings: Any) -> ChatOpenAI:
-    url, key = f"{shim.url}/v1", SecretStr("none")
+def chat_model(scripted_shim: ShimProcess, responses: bool, **settings: Any) -> ChatOpenAI:
+    url, key = f"{scripted_shim.url}/v1", SecretStr("none")
     return ChatOpenAI(
         model=ENSEMBLE, base_url=url, api_key=key, use_responses_api=responses, max_retries=0, **settings
     )
@@ -65,8 +52,8 @@ def responses(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def model(shim: ShimProcess, responses: bool) -> ChatOpenAI:
-    return chat_model(shim, responses)
+def model(scripted_shim: ShimProcess, responses: bool) -> ChatOpenAI:
+    return chat_model(scripted_shim, responses)
 
 
 def call_of(message: BaseMessage) -> dict[str, Any]:
@@ -103,9 +90,9 @@ def test_streaming(model: ChatOpenAI) -> None:
     assert len(pieces) > 2
 
 
-async def test_async(shim: ShimProcess, responses: bool) -> None:
+async def test_async(scripted_shim: ShimProcess, responses: bool) -> None:
     async with DefaultAsyncHttpxClient() as http:  # its own one it keeps, for another test's event loop
-        model = chat_model(shim, responses, http_async_client=http)
+        model = chat_model(scripted_shim, responses, http_async_client=http)
         message = await model.bind_tools([get_weather]).ainvoke(WEATHER)
         assert call_of(message)["args"] == ARGUMENTS
         text = "".join([chunk.text async for chunk in model.astream(STRUCTURED)])

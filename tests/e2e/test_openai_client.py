@@ -11,7 +11,6 @@ from openai import AsyncOpenAI, OpenAI, pydantic_function_tool
 from openai.types.responses import Response
 from pydantic import BaseModel
 
-from gpt_oss_triton.launch.triton_server import TritonServer
 from tests.e2e.shim_process import ShimProcess
 from tests.e2e.triton_direct_client import ENSEMBLE
 
@@ -39,26 +38,17 @@ TOOLS = [pydantic_function_tool(GetWeather, name="get_weather")]
 RESPONSE_TOOLS: list[Any] = [{"type": "function", **TOOLS[0]["function"]}]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
-def shim(scripted: TritonServer) -> Iterator[ShimProcess]:
-    with ShimProcess(scripted) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def api(shim: ShimProcess) -> Iterator[OpenAI]:
-    with shim.client() as client:
+def api(scripted_shim: ShimProcess) -> Iterator[OpenAI]:
+    with scripted_shim.client() as client:
         yield client
 
 
 @pytest.fixture
-async def aapi(shim: ShimProcess) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=f"{shim.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+async def aapi(scripted_shim: ShimProcess) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(
+        base_url=f"{scripted_shim.url}/v1", api_key="none", max_retries=0, timeout=60
+    ) as client:
         yield client
 
 

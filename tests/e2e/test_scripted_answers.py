@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -28,14 +27,8 @@ STREAMS = 64
 
 
 @pytest.fixture(scope="module")
-def shim(scripted: TritonServer) -> Iterator[ShimProcess]:
-    with ShimProcess(scripted) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def api(shim: ShimProcess) -> openai.OpenAI:
-    return shim.client()
+def api(scripted_shim: ShimProcess) -> openai.OpenAI:
+    return scripted_shim.client()
 
 
 def asking(text: str, **fields: Any) -> dict[str, Any]:
@@ -89,7 +82,9 @@ def test_limits_and_stop_strings_are_kept(api: openai.OpenAI, scripted: TritonSe
     assert idle(scripted)
 
 
-def test_an_error_in_the_middle_is_the_streams_last_word(shim: ShimProcess, api: openai.OpenAI) -> None:
+def test_an_error_in_the_middle_is_the_streams_last_word(
+    scripted_shim: ShimProcess, api: openai.OpenAI
+) -> None:
     chunks: list[Any] = []
     with pytest.raises(openai.APIError) as caught:
         chunks.extend(api.chat.completions.create(**asking("it fails in the middle"), stream=True))
@@ -99,7 +94,9 @@ def test_an_error_in_the_middle_is_the_streams_last_word(shim: ShimProcess, api:
     assert "One two three four five six seven eight nine ten".startswith(content)
     assert finish is None
     raw = httpx.post(
-        f"{shim.url}/v1/chat/completions", json=asking("it fails in the middle", stream=True), timeout=60
+        f"{scripted_shim.url}/v1/chat/completions",
+        json=asking("it fails in the middle", stream=True),
+        timeout=60,
     )
     assert raw.status_code == 200
     assert "[DONE]" not in raw.text
@@ -127,11 +124,11 @@ def test_a_client_that_goes_frees_the_engine(api: openai.OpenAI, scripted: Trito
     until(lambda: idle(scripted), "the cancelled answer is gone")
 
 
-def test_a_slow_reader_gets_everything(shim: ShimProcess) -> None:
+def test_a_slow_reader_gets_everything(scripted_shim: ShimProcess) -> None:
     """20,000 tokens wait for a reader that takes its time at first."""
     content, data = "", ""
     with httpx.stream(
-        "POST", f"{shim.url}/v1/chat/completions", json=asking("big answer", stream=True), timeout=60
+        "POST", f"{scripted_shim.url}/v1/chat/completions", json=asking("big answer", stream=True), timeout=60
     ) as answer:
         for line in answer.iter_lines():
             if not data:
@@ -156,6 +153,6 @@ async def _streams(url: str) -> list[tuple[str, str, str | None]]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_many_streams_at_once_are_each_exact(shim: ShimProcess) -> None:
-    for index, answer in enumerate(await _streams(shim.url)):
+async def test_many_streams_at_once_are_each_exact(scripted_shim: ShimProcess) -> None:
+    for index, answer in enumerate(await _streams(scripted_shim.url)):
         assert answer == (*(LOW if index % 10 < 5 else HIGH), "stop")

@@ -35,15 +35,11 @@ def _workload(args: argparse.Namespace) -> Workload:
     return Workload(args.prompt_words, args.shared_words, args.output_tokens, seed=args.seed)
 
 
-def _warm_up(args: argparse.Namespace) -> Workload:
-    return Workload(args.prompt_words, 0, 8, rounds=1, seed=99)
-
-
 def _bench_engine(args: argparse.Namespace) -> None:
     from gpt_oss_triton.bench.engine import measure_engine
 
     engine = _engine(args.checkpoint, args.threads, max_context=8192)
-    measure_engine(engine, _warm_up(args), 2)
+    measure_engine(engine, _workload(args).warm_up, 2)
     repeat(partial(measure_engine, engine, _workload(args)), args.streams or [1, 8, 32], args.repeat)
     engine.close()
 
@@ -90,7 +86,7 @@ def _bench_http(args: argparse.Namespace) -> None:
     from gpt_oss_triton.bench.http import Endpoint, measure_http
 
     endpoint = Endpoint(args.url, args.model, args.key, args.completions)
-    measure_http(endpoint, _warm_up(args), 2)
+    measure_http(endpoint, _workload(args).warm_up, 2)
     repeat(partial(measure_http, endpoint, _workload(args)), args.streams or [1, 8, 32], args.repeat)
 
 

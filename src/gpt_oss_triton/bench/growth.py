@@ -131,7 +131,7 @@ def measure_growth(directory: Path, plan: Plan, threads: int | None) -> Growth:
     engine = NativeEngine(runner, settings, directory.name)
     try:
         _check_room(engine, plan)
-        measure_engine(engine, Workload(plan.workload.prompt_words, 0, 8, rounds=1, seed=99), 2)  # warm-up
+        measure_engine(engine, plan.workload.warm_up, 2)
         curves = [
             _throughput(engine, work, plan),
             _first_token(engine, work, plan),

@@ -67,7 +67,7 @@ def measure_shape(
     )  # fmt: skip
     work = ModelWork.on_this_machine(runner.config, dtype, device)
     engine = NativeEngine(runner, settings, directory.name)
-    measure_engine(engine, Workload(workload.prompt_words, 0, 8, rounds=1, seed=99), 2)  # warm-up
+    measure_engine(engine, workload.warm_up, 2)
     for count in streams:
         row = measure_engine(engine, workload, count)
         possible = limit / _bytes_per_token(work, workload, count)

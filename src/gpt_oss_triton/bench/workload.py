@@ -26,6 +26,11 @@ class Workload:
     rounds: int = 2  # requests of each stream
     seed: int = 0
 
+    @property
+    def warm_up(self) -> Workload:
+        """A short one before it, whose prompts share nothing with its own."""
+        return Workload(self.prompt_words, 0, 8, rounds=1, seed=99)
+
     def prompts(self, streams: int, round_number: int = 0) -> list[str]:
         """Others in every round, or a prefix cache would answer the second one."""
         rng = random.Random(f"{self.seed}/{streams}/{round_number}")

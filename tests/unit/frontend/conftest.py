@@ -13,11 +13,6 @@ from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def fake() -> AsyncIterator[FakeTriton]:
     async with FakeTriton() as triton:
         yield triton

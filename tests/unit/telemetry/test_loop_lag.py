@@ -20,8 +20,3 @@ async def test_a_blocked_loop_is_seen() -> None:
         while lag.worst_s < 0.3:  # noqa: ASYNC110 - it has no event for it
             await asyncio.sleep(0.01)
     measuring.cancel()
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

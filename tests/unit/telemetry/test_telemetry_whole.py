@@ -135,8 +135,3 @@ async def test_it_measures_while_it_runs(receiver: OtlpReceiver) -> None:
         assert telemetry.loop_lag.worst_s >= 0
         assert isinstance(telemetry.gpus.figures(), list)
     assert receiver.trace_ids() == {KEPT.trace_hex}  # what waited was sent at the end
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
