@@ -30,11 +30,12 @@ def exact_shares(model: DemoModel, seed: int, count: int, max_tokens: int) -> di
     model.eval()
     for batch in batches(samples, max_tokens):
         batch = batch.to(device)
-        hidden = model(batch.tokens)[0][batch.learned]
+        hidden = model(batch.tokens, batch.groups)[0][batch.learned]
         best = torch.cat([told[F.linear(part, rows).argmax(-1)] for part in hidden.split(_ROWS)])
-        wrong = torch.zeros_like(batch.learned)
-        wrong[batch.learned] = best != batch.targets
-        for place, bad in zip(batch.members, wrong.any(1).tolist(), strict=True):
+        wrong = (best != batch.targets).tolist()
+        for place in (place for group in batch.groups for place in group.members):
+            answered = sum(samples[place].learned)
+            bad, wrong = any(wrong[:answered]), wrong[answered:]
             right, seen = shares[kinds[place]]
             shares[kinds[place]] = (right + (not bad), seen + 1)
     model.train()

@@ -52,12 +52,14 @@ class Mixture(nn.Module):
         ) @ scores.softmax(-1).mean(0)
         source, place, sizes = _groups(best.indices.flatten(), experts, k)
         gate_up, down = (rounded(w) if self.quantized else w for w in (self.gate_up, self.down))
-        inner = _grouped(normed.to(dtype)[source], gate_up.to(dtype), self.gate_up_bias.to(dtype), sizes)
+        inner = _grouped(
+            normed.to(dtype).index_select(0, source), gate_up.to(dtype), self.gate_up_bias.to(dtype), sizes
+        )
         gate, up = inner.chunk(2, dim=-1)
         gate, up = gate.clamp(max=_LIMIT), up.clamp(-_LIMIT, _LIMIT)
         inner = (up + 1) * (gate * torch.sigmoid(gate * _ALPHA))
         outer = _grouped(inner, down.to(dtype), self.down_bias.to(dtype), sizes)
-        results = outer[place].view(-1, k, x.shape[1])
+        results = outer.index_select(0, place).view(-1, k, x.shape[1])
         return (results * shares.to(dtype).unsqueeze(-1)).sum(1), load * experts
 
 

@@ -1,4 +1,4 @@
-"""gpt-oss for training: whole padded sequences, no cache, the same arithmetic as the published model.
+"""gpt-oss for training: whole sequences, no cache, the same arithmetic as the published model.
 
 Matrices are [out, in].
 """
@@ -12,9 +12,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from gpt_oss_triton.checkpoint.shapes import Shape
+from gpt_oss_triton.demo.batches import Group
 from gpt_oss_triton.demo.mixture import EPS, Mixture, matrix
 from gpt_oss_triton.demo.vocabulary import Vocabulary
 from gpt_oss_triton.engine.model_config import RopeConfig, yarn_inverse_frequencies
+
+Angles = tuple[torch.Tensor, torch.Tensor]  # cosines and sines, [positions, 1, head_dim / 2] each
 
 _ROPE = RopeConfig(
     theta=150_000.0, factor=32.0, beta_fast=32.0, beta_slow=1.0, truncate=False, original_context=4096
@@ -41,35 +44,63 @@ class Attention(nn.Module):
         self.out_bias = nn.Parameter(torch.zeros(shape.hidden))
 
     def forward(
-        self, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], dtype: torch.dtype
+        self, x: torch.Tensor, angles: Angles, groups: Sequence[Group], dtype: torch.dtype
     ) -> torch.Tensor:
-        s, (batch, length, _) = self._shape, x.shape
+        """[positions, hidden] -> what is added. `angles` are those of each position."""
+        s = self._shape
         normed = F.rms_norm(x, (s.hidden,), self.norm, EPS).to(dtype)
-        heads = F.linear(normed, self.qkv.to(dtype), self.qkv_bias.to(dtype)).view(
-            batch, length, -1, s.head_dim
-        )
-        q, k, v = torch.split(heads.transpose(1, 2), [s.heads, s.kv_heads, s.kv_heads], dim=1)
-        q, k = _rotated(q, angles), _rotated(k, angles)
+        heads = F.linear(normed, self.qkv.to(dtype), self.qkv_bias.to(dtype)).float()
+        q, k, v = torch.split(heads.view(len(x), -1, s.head_dim), [s.heads, s.kv_heads, s.kv_heads], dim=1)
+        q, k = _rotated(q, angles) * s.head_dim**-0.5, _rotated(k, angles)
+        sizes = [part for group in groups for part in (group.shared, len(group.members) * group.length)]
+        sizes.append(len(x) - sum(sizes))  # padding
+        *parts, padding = zip(*(torch.split(heads, sizes) for heads in (q, k, v)), strict=True)
+        mixed = []
+        for group, shared, behind in zip(groups, parts[::2], parts[1::2], strict=True):
+            count = len(group.members)
+            first_q, first_k, first_v = (_by_head(heads, 1) for heads in shared)
+            own_q, own_k, own_v = (_by_head(heads, count) for heads in behind)
+            mixed.append(self._attended(first_q, first_k, first_v))
+            seen_k = torch.cat((first_k.expand(count, -1, -1, -1), own_k), dim=2)
+            seen_v = torch.cat((first_v.expand(count, -1, -1, -1), own_v), dim=2)
+            mixed.append(self._attended(own_q, seen_k, seen_v))
+        mixed.append(torch.zeros_like(padding[0]).flatten(1))
+        return F.linear(torch.cat(mixed).to(dtype), self.out.to(dtype), self.out_bias.to(dtype))
+
+    def _attended(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """[samples, heads, length, head_dim] -> [samples * length, heads * head_dim].
+
+        The queries stand at the last of the keys' positions.
+        """
+        s, (samples, _, length, _), seen = self._shape, q.shape, k.shape[2]
+        if not length:
+            return q.new_zeros(0, s.heads * s.head_dim)
         group = s.heads // s.kv_heads
-        q = (q * s.head_dim**-0.5).reshape(batch, s.kv_heads, group * length, s.head_dim)
-        scores = (q @ k.transpose(-1, -2)).view(batch, s.heads, length, length)
-        scores = scores + _mask(length, self._window, scores)
-        sinks = self.sinks.to(dtype).view(1, -1, 1, 1).expand(batch, s.heads, length, 1)
+        q = q.reshape(samples, s.kv_heads, group * length, s.head_dim)
+        scores = (q @ k.transpose(-1, -2)).view(samples, s.heads, length, seen)
+        scores = scores + _mask(length, seen, self._window, scores)
+        sinks = self.sinks.view(1, -1, 1, 1).expand(samples, s.heads, length, 1)
         weights = torch.cat((scores, sinks), dim=-1).softmax(-1)[..., :-1]
-        mixed = weights.reshape(batch, s.kv_heads, group * length, length) @ v
-        mixed = mixed.view(batch, s.heads, length, s.head_dim).transpose(1, 2).flatten(2)
-        return F.linear(mixed, self.out.to(dtype), self.out_bias.to(dtype))
+        mixed = weights.reshape(samples, s.kv_heads, group * length, seen) @ v
+        return mixed.view(samples, s.heads, length, s.head_dim).transpose(1, 2).reshape(samples * length, -1)
 
 
-def _rotated(x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def _by_head(x: torch.Tensor, samples: int) -> torch.Tensor:
+    """[samples * length, heads, head_dim] -> [samples, heads, length, head_dim]."""
+    return x.view(samples, len(x) // samples, *x.shape[1:]).transpose(1, 2)
+
+
+def _rotated(x: torch.Tensor, angles: Angles) -> torch.Tensor:
+    """[positions, heads, head_dim]"""
     (cosine, sine), (first, second) = angles, x.chunk(2, dim=-1)
     return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
 
 
-def _mask(length: int, window: int | None, like: torch.Tensor) -> torch.Tensor:
-    """-inf for what a position must not see, what comes later or fell out of the window: [length, length]."""
-    places = torch.arange(length, device=like.device)
-    distance = places.unsqueeze(1) - places
+def _mask(length: int, seen: int, window: int | None, like: torch.Tensor) -> torch.Tensor:
+    """-inf for what one of the last `length` positions must not see, what comes later or fell out of the window:
+    [length, seen]."""
+    places = torch.arange(seen, device=like.device)
+    distance = places[seen - length :].unsqueeze(1) - places
     unseen = distance < 0 if window is None else (distance < 0) | (distance >= window)
     return torch.zeros_like(unseen, dtype=like.dtype).masked_fill(unseen, float("-inf"))
 
@@ -95,21 +126,36 @@ class DemoModel(nn.Module):
         for _, mixture in self.layers:
             mixture.quantized = on
 
-    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """int64 [batch, length], padded at the end -> normed states [batch, length, hidden], and the experts' load."""
-        length = tokens.shape[1]
+    def forward(self, tokens: torch.Tensor, groups: Sequence[Group]) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            tokens: int64 [positions], group by group, perhaps padded behind them; see `Batch`.
+
+        Returns:
+            Normed states [positions, hidden], and how uneven the experts' load is.
+        """
         distinct, where = torch.unique(tokens, return_inverse=True)
         x = F.embedding(where, self.vocabulary.read(distinct))
-        angles = self._angles(length, x.device)
+        angles = self._angles(_places(groups, len(tokens)).to(x.device))
         loads = []
         for attention, mixture in self.layers:
-            x = x + attention(x, angles, self.product_dtype)
-            added, load = mixture(x.flatten(0, 1), self.product_dtype)
-            x = x + added.view_as(x)
+            x = x + attention(x, angles, groups, self.product_dtype)
+            added, load = mixture(x, self.product_dtype)
+            x = x + added
             loads.append(load)
         return F.rms_norm(x, (x.shape[-1],), self.norm, EPS).to(self.product_dtype), torch.stack(loads).mean()
 
-    def _angles(self, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    def _angles(self, places: torch.Tensor) -> Angles:
         frequencies, scale = yarn_inverse_frequencies(_ROPE, self.shape.head_dim)
-        angle = torch.arange(length, device=device).unsqueeze(1) * torch.tensor(frequencies, device=device)
-        return (angle.cos() * scale).to(self.product_dtype), (angle.sin() * scale).to(self.product_dtype)
+        angle = places.view(-1, 1, 1) * torch.tensor(frequencies, device=places.device)
+        return angle.cos() * scale, angle.sin() * scale
+
+
+def _places(groups: Sequence[Group], count: int) -> torch.Tensor:
+    """Where each position stands in its sample; zero for padding: int64 [count]."""
+    parts = []
+    for group in groups:
+        parts.append(torch.arange(group.shared))
+        parts.append(torch.arange(group.shared, group.shared + group.length).repeat(len(group.members)))
+    places = torch.cat(parts)
+    return F.pad(places, (0, count - len(places)))

@@ -9,10 +9,13 @@ stand at the same place in `7`, `47` and `347`.
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import numpy as np
 import numpy.typing as npt
 
 from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL, token_bytes
+from gpt_oss_triton.options import VOCABULARY
 
 PLACES = 16  # letters of a token that count; longer tokens can be read, not written
 _LEADS = PLACES * 256  # a feature for each byte that a word can begin with, before its letters
@@ -21,6 +24,7 @@ _LENGTHS = _CAPITALS + PLACES
 NOTHING = _LENGTHS + PLACES + 1  # fills the rows of short tokens; its vector is zero
 FEATURES = NOTHING + 1
 WIDTH = 2 * PLACES + 2  # most features of one token
+_BEGINNING = 3  # letters
 _DIGITS = 3  # of a number token, at most
 
 
@@ -55,3 +59,19 @@ def can_be_written(token_id: int) -> bool:
     """Whether the spelling alone names the token: printable ASCII of at most `PLACES` letters."""
     text = token_bytes(token_id)
     return 0 < len(text) <= PLACES and all(byte in b"\n\t" or 32 <= byte < 127 for byte in text)
+
+
+def beginnings() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Text tokens that can be written, those together whose first letters are the same whatever sign or blank comes
+    before; and for every token of the vocabulary where its like begin among them, and how many there are."""
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for token in filter(can_be_written, range(FIRST_SPECIAL)):
+        text = token_bytes(token).lower()
+        groups[(text if text[:1].isalnum() else text[1:])[:_BEGINNING]].append(token)
+    ordered = np.array([token for group in groups.values() for token in group])
+    first, count = np.zeros(VOCABULARY, dtype=np.int64), np.zeros(VOCABULARY, dtype=np.int64)
+    begin = 0
+    for group in groups.values():
+        first[group], count[group] = begin, len(group)
+        begin += len(group)
+    return ordered, first, count

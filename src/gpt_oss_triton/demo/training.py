@@ -15,10 +15,21 @@ import torch
 from gpt_oss_triton.checkpoint.shapes import Shape
 from gpt_oss_triton.demo.batches import batches
 from gpt_oss_triton.demo.corpus import Sample, episode, sample_of
+from gpt_oss_triton.demo.corpus.words import FILLING
 from gpt_oss_triton.demo.induction import induce
 from gpt_oss_triton.demo.model import DemoModel
 from gpt_oss_triton.demo.optimizer import Muon
-from gpt_oss_triton.harmony.tokens import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, encode_text
+from gpt_oss_triton.harmony.tokens import (
+    CALL,
+    CHANNEL,
+    CONSTRAIN,
+    END,
+    MESSAGE,
+    RETURN,
+    START,
+    encode_text,
+    token_bytes,
+)
 
 _CONTROL = (CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START)
 _SURVEYED = 20_000  # samples that decide which tokens get rows of their own
@@ -40,8 +51,8 @@ class Plan:
     seed: int = 1
     tokens: int = 60_000_000
     samples: int = 48
-    batch_tokens: int = 4096
-    negatives: int = 1024
+    batch_tokens: int = 16384
+    negatives: int = 2048
     matrix_rate: float = 0.007
     rate: float = 1e-3
     warmup: int = 100  # steps
@@ -109,13 +120,16 @@ class Training:
         progress = self.tokens / plan.tokens
         model.quantize(progress >= 1 - plan.cooling)
         self._set_rates(min(1.0, (self.steps + 1) / plan.warmup, (1 - progress) / plan.cooling))
-        parts = batches(samples, plan.batch_tokens)
+        parts = list(batches(samples, plan.batch_tokens))
         targets = sum(len(part.targets) for part in parts)
         total = 0.0
         for part in parts:
             part = part.to(model.norm.device)
-            hidden, load = model(part.tokens)
-            loss = model.vocabulary.loss(hidden[part.learned], part.targets, plan.negatives) / targets
+            hidden, load = model(part.tokens, part.groups)
+            loss = (
+                model.vocabulary.loss(hidden[part.learned], part.targets, part.tokens, plan.negatives)
+                / targets
+            )
             (loss + load * _BALANCE / len(parts)).backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -182,11 +196,18 @@ def frequent_tokens(seed: int) -> list[int]:
     seen: Counter[int] = Counter()
     for index in range(_SURVEYED):
         seen.update(sample_of(episode(seed, index, "train")).ids)
-    own = {token for token, times in seen.items() if times >= _OFTEN} | set(_CONTROL)
+    often = {token for token, times in seen.items() if times >= _OFTEN}
+    own = {token for token in often if not _is_for_filling(token)} | set(_CONTROL)
     for number in range(1000):
         for digits in {f"{number}", f"{number:02}", f"{number:03}"}:
             own.update(encode_text(digits))
     return sorted(own)
+
+
+def _is_for_filling(token: int) -> bool:
+    """Whether the corpus fills its sentences with this word: no better known than any word that a user may bring."""
+    text = (token_bytes(token) or b"").decode("ascii", errors="replace").lower()
+    return text.strip(' _."') in FILLING
 
 
 def _is_matrix(name: str) -> bool:

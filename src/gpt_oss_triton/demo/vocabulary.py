@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gpt_oss_triton.demo.spelling import FEATURES, NOTHING, can_be_written, feature_table
+from gpt_oss_triton.demo.spelling import FEATURES, NOTHING, beginnings, can_be_written, feature_table
 from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL
 from gpt_oss_triton.options import VOCABULARY
 
@@ -18,6 +18,7 @@ ROUND = 64
 # Of a spelling's vector as an output row: the first logits are small, and yet can name one token.
 OUT_SCALE = 1 / 8
 _FEATURE_STD = 0.35  # of about eight that make a token
+_ALIKE = 12  # tokens like a target that are counted
 _FORGOTTEN = 0.1  # share of the own rows that one batch of training goes without
 
 
@@ -46,11 +47,20 @@ class Vocabulary(nn.Module):
         spoken = torch.tensor([can_be_written(token) for token in range(FIRST_SPECIAL)])
         rare = F.pad(spoken, (0, VOCABULARY - FIRST_SPECIAL)) & (place < 0)
         self.register_buffer("rare", rare.nonzero().squeeze(1), persistent=False)
+        self.register_buffer("_rare", rare, persistent=False)
+        alike, first, count = beginnings()
+        self.register_buffer("_by_beginning", torch.from_numpy(alike), persistent=False)
+        self.register_buffer("_first", torch.from_numpy(first), persistent=False)
+        self.register_buffer("_count", torch.from_numpy(count), persistent=False)
 
     own: torch.Tensor
     features: torch.Tensor
     place: torch.Tensor
     rare: torch.Tensor
+    _rare: torch.Tensor
+    _by_beginning: torch.Tensor
+    _first: torch.Tensor
+    _count: torch.Tensor
 
     def _spelled(self, tokens: torch.Tensor) -> torch.Tensor:
         return F.embedding_bag(self.features[tokens], self.spelling, mode="sum", padding_idx=NOTHING)
@@ -73,12 +83,16 @@ class Vocabulary(nn.Module):
         """Output rows of own and rare tokens: int64 [n] -> [n, hidden]."""
         return self._spelled(tokens) * OUT_SCALE + self._own(tokens, self.own_out)
 
-    def loss(self, hidden: torch.Tensor, targets: torch.Tensor, negatives: int) -> torch.Tensor:
+    def loss(
+        self, hidden: torch.Tensor, targets: torch.Tensor, context: torch.Tensor, negatives: int
+    ) -> torch.Tensor:
         """Sum of the cross entropies of [n, hidden] states and int64 [n] targets over the whole vocabulary.
 
-        All own tokens and all targets are counted; of the other ones a random sample stands for all.
+        All own tokens are counted, and what is easily taken for a target: the tokens of the `context`, int64 [m], and
+        some that begin like a target. Of the other ones a random sample stands for all.
         """
-        others = torch.unique(targets[self.place[targets] < 0])
+        likely = torch.cat((context, self._alike(torch.unique(targets))))
+        others = torch.unique(torch.cat((targets[self.place[targets] < 0], likely[self._rare[likely]])))
         drawn = self.rare[torch.randint(len(self.rare), (negatives,), device=targets.device)]
         drawn = drawn[~torch.isin(drawn, others)]
         drawn = drawn[(len(self.own) + len(others) + len(drawn) + 1) % ROUND :]
@@ -92,6 +106,12 @@ class Vocabulary(nn.Module):
         where = torch.full((VOCABULARY,), -1, device=targets.device)
         where[candidates.flip(0)] = torch.arange(len(candidates), device=targets.device).flip(0)
         return F.cross_entropy(logits, where[targets], reduction="sum")
+
+    def _alike(self, tokens: torch.Tensor) -> torch.Tensor:
+        """For each rare token some that begin with the same letters."""
+        tokens = tokens[self._rare[tokens]]
+        drawn = torch.rand(len(tokens), _ALIKE, device=tokens.device) * self._count[tokens].unsqueeze(1)
+        return self._by_beginning[self._first[tokens].unsqueeze(1) + drawn.long()].flatten()
 
     @torch.no_grad()
     def rows(self, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -95,10 +95,10 @@ def test_pairs_of_numbers_are_split_too() -> None:
 @pytest.mark.parametrize(
     ("sign", "a", "b", "steps"),
     [
-        ("+", 347, 589, "7 + 9 = 16. 4 + 8 + 1 = 13. 3 + 5 + 1 = 9."),
-        ("-", 512, 67, "10 + 2 - 7 = 5. 10 + 1 - 6 - 1 = 4. 5 - 0 - 1 = 4."),
-        ("*", 34, 7, "4 * 7 = 28. 3 * 7 = 21. 210 + 28 = 238."),
-        ("/", 84, 7, "7 * 12 = 84."),
+        ("+", 347, 589, "ones: 7 + 9 = 16. tens: 4 + 8 + 1 = 13. hundreds: 3 + 5 + 1 = 9."),
+        ("-", 512, 67, "ones: 10 + 2 - 7 = 5. tens: 10 + 1 - 6 - 1 = 4. hundreds: 5 - 0 - 1 = 4."),
+        ("*", 34, 7, "ones: 4 * 7 = 28. tens: 3 * 7 = 21. hundreds: 210 + 28 = 238."),
+        ("/", 84, 7, "ones: 7 * 12 = 84."),
     ],
 )
 def test_the_working_is_right(sign: str, a: int, b: int, steps: str) -> None:

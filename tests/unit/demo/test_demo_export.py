@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gpt_oss_triton.config import EngineSettings
+from gpt_oss_triton.demo.batches import Group
 from gpt_oss_triton.demo.export import compact, write_checkpoint
 from gpt_oss_triton.demo.model import DemoModel
 from gpt_oss_triton.engine.native import NativeEngine
@@ -17,6 +18,7 @@ from tests.engine_contract import Call
 from tests.unit.demo.conftest import SMALL
 
 # Longer than the sliding window of 128 tokens.
+PAD = 199_999
 PROMPT = render_plain("Seven grey herons stood in the shallow water and waited for 12 fish. " * 12)
 
 
@@ -27,24 +29,32 @@ def test_transformers_computes_the_same_logits(
     read = model.vocabulary.read  # sums of features, which a checkpoint holds rounded
     monkeypatch.setattr(model.vocabulary, "read", lambda tokens: read(tokens).bfloat16().float())
     theirs = oracle.load(exported)(torch.tensor([PROMPT])).logits[0]
-    hidden, _ = model(torch.tensor([PROMPT]))
+    hidden = _states(model, PROMPT)
     first, last = (
         199_900,
         200_100,
     )  # text, own and control tokens, and such that share the row that is never written
     _, rows = model.vocabulary.rows(first, last)
-    ours = hidden[0] @ rows.bfloat16().float().T
+    ours = hidden @ rows.bfloat16().float().T
     assert ours.std() > 0.05
     torch.testing.assert_close(ours, theirs[:, first:last], atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_padding_behind_a_sequence_changes_nothing(model: DemoModel) -> None:
-    short, long = PROMPT[:150], PROMPT[:200]
-    padded = torch.tensor([short + [199_999] * 50, long])
-    torch.testing.assert_close(
-        model(padded)[0][0, :150], model(torch.tensor([short]))[0][0], atol=1e-5, rtol=1e-5
-    )
+def test_neither_padding_nor_company_nor_a_shared_prefix_changes_anything(model: DemoModel) -> None:
+    short, long = PROMPT[:150], PROMPT[:140] + PROMPT[20:80]
+    group = Group(shared=140, length=60, members=[0, 1])
+    tokens = PROMPT[:140] + short[140:] + [PAD] * 50 + long[140:]
+    states, _ = model(torch.tensor([*PROMPT[:30], *tokens, *[PAD] * 7]), [Group(0, 30, [2]), group])
+    first, second = states[30 + 140 :][:60], states[30 + 140 + 60 :][:60]
+    torch.testing.assert_close(first[:10], _states(model, short)[140:], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(second, _states(model, long)[140:], atol=1e-5, rtol=1e-5)
+
+
+def _states(model: DemoModel, ids: list[int]) -> torch.Tensor:
+    """Of one sequence: [positions, hidden]."""
+    states: torch.Tensor = model(torch.tensor(ids), [Group(0, len(ids), [0])])[0]
+    return states
 
 
 def test_the_engine_continues_as_transformers_does(exported: Path) -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from gpt_oss_triton.demo.spelling import NOTHING, WIDTH, can_be_written, feature_table, features_of
+from gpt_oss_triton.demo.spelling import (
+    NOTHING,
+    WIDTH,
+    beginnings,
+    can_be_written,
+    feature_table,
+    features_of,
+)
 from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL, RETURN, encode_text
 
 
@@ -35,3 +42,15 @@ def test_control_tokens_have_no_spelling() -> None:
     assert features_of(RETURN) == []
     assert not can_be_written(RETURN)
     assert not can_be_written(encode_text("é")[0])
+
+
+def test_words_that_begin_alike_stand_together() -> None:
+    tokens, first, count = beginnings()
+    assert sorted(tokens.tolist()) == [token for token in range(FIRST_SPECIAL) if can_be_written(token)]
+    (when,) = encode_text(".when")
+    alike = tokens[first[when] : first[when] + count[when]].tolist()
+    for text in (" when", "_when", " where"):
+        (token,) = encode_text(text)
+        assert token in alike
+    assert encode_text(" then")[0] not in alike
+    assert count[RETURN] == 0

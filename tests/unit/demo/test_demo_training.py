@@ -14,6 +14,7 @@ from gpt_oss_triton.demo.model import DemoModel
 from gpt_oss_triton.demo.optimizer import orthogonal
 from gpt_oss_triton.demo.quantization import rounded
 from gpt_oss_triton.demo.training import Plan, Training, run, samples_of_step
+from gpt_oss_triton.harmony.tokens import END
 from gpt_oss_triton.kernels import mxfp4
 from tests.unit.demo.conftest import OWN, SMALL
 
@@ -40,16 +41,36 @@ def test_an_update_is_nearly_orthogonal(shape: tuple[int, ...]) -> None:
     assert values.max() < 1.5
 
 
-def test_batches_hold_every_sample_once() -> None:
-    samples = [Sample(list(range(1, n + 1)), [False] * (n - 3) + [True] * 3) for n in (9, 70, 33, 5, 64)]
-    made = batches(samples, 128)
-    assert sorted(place for batch in made for place in batch.members) == [0, 1, 2, 3, 4]
+def _sample(system: int, prompt: int, answer: int = 3) -> Sample:
+    ids = [*range(system, system + 40), END, *range(1, prompt + answer + 1)]
+    return Sample(ids, [False] * (len(ids) - answer) + [True] * answer)
+
+
+def test_batches_hold_every_sample_once_and_what_they_share_is_held_once() -> None:
+    samples = [_sample(1000 if n % 2 else 2000, n) for n in (9, 70, 33, 5, 64, 71, 8)]
+    made = list(batches(samples, 300))
+    assert len(made) > 1
+    members = [place for batch in made for group in batch.groups for place in group.members]
+    assert sorted(members) == list(range(len(samples)))
+    assert any(group.shared == 32 and len(group.members) > 1 for batch in made for group in batch.groups)
     for batch in made:
-        for row, place in enumerate(batch.members):
-            count = len(samples[place].ids)
-            assert batch.tokens[row, : count - 1].tolist() == samples[place].ids[:-1]
-            assert batch.learned[row].nonzero().flatten().tolist() == [count - 4, count - 3, count - 2]
-        assert batch.targets.tolist() == [n for p in batch.members for n in samples[p].ids[-3:]]
+        assert len(batch.tokens) <= 512, "300 or one group, and padding"
+        tokens, learned, targets = batch.tokens.tolist(), batch.learned.tolist(), batch.targets.tolist()
+        first = 0
+        for group in batch.groups:
+            shared = tokens[first : first + group.shared]
+            assert not any(learned[first : first + group.shared])
+            first += group.shared
+            for place in group.members:
+                ids = samples[place].ids
+                count = len(ids) - 1 - group.shared
+                assert shared + tokens[first : first + count] == ids[:-1]
+                wanted = [n for n in range(group.length) if learned[first + n]]
+                assert wanted == [count - 3, count - 2, count - 1]
+                assert [targets.pop(0) for _ in wanted] == ids[-3:]
+                first += group.length
+        assert not targets
+        assert not any(learned[first:])
 
 
 def test_the_loss_is_that_of_the_whole_vocabulary_when_nothing_is_left_out(model: DemoModel) -> None:
@@ -59,7 +80,7 @@ def test_the_loss_is_that_of_the_whole_vocabulary_when_nothing_is_left_out(model
     rows = vocabulary.rows(0, len(vocabulary.place))[1]
     exact = torch.nn.functional.cross_entropy(hidden @ rows.T, targets, reduction="sum")
     torch.manual_seed(0)
-    estimates = torch.stack([vocabulary.loss(hidden, targets, 20_000) for _ in range(8)])
+    estimates = torch.stack([vocabulary.loss(hidden, targets, targets, 20_000) for _ in range(8)])
     torch.testing.assert_close(estimates.mean(), exact, rtol=0.02, atol=0.0)
 
 

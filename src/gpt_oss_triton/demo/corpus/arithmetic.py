@@ -75,7 +75,7 @@ def comparison(draw: Draw) -> Episode:
 
 def _operands(draw: Draw, sign: str) -> tuple[int, int]:
     if sign in "+-":
-        size = draw.random.choice((10, 100, 100, 999, 999))
+        size = draw.random.choice((10, 100, 100, 499, 499, 999))
         a, b = draw.pair((0, size), (0, size))
         return (max(a, b), min(a, b)) if sign == "-" else (a, b)
     if sign == "*":
@@ -87,10 +87,10 @@ def _operands(draw: Draw, sign: str) -> tuple[int, int]:
 def working(sign: str, a: int, b: int, effort: ReasoningEffort) -> str:
     """The task, the steps place by place, and with high effort the opposite calculation."""
     steps = {"+": _added, "-": _subtracted, "*": _multiplied, "/": _divided}[sign](a, b)
+    named = " ".join(f"{place}: {step}." for place, step in zip(_PLACES, steps, strict=False))
     if effort == "low":
-        return " ".join(f"{step}." for step in steps)
-    named = [f"{place}: {step}." for place, step in zip(_PLACES, steps, strict=False)]
-    text = f"{a} {sign} {b}. Step by step. " + " ".join(named)
+        return named
+    text = f"{a} {sign} {b}. Step by step. {named}"
     if effort == "medium":
         return text
     c = _OPERATIONS[sign](a, b)

@@ -54,7 +54,10 @@ def _asked(draw: Draw, text: str, chosen: list[Field], thing: str) -> Episode:
     final = json.dumps(data, separators=(",", ":"))
     listed = ", ".join(f"{field.name} {json.dumps(field.value)}" for field in chosen)
     analysis = thought(
-        effort, f"JSON with {len(chosen)} fields.", f"I read: {listed}.", "That is all that the schema wants."
+        effort,
+        f"The fields: {', '.join(field.name for field in chosen)}.",
+        f"I read: {listed}.",
+        "That is all that the schema wants.",
     )
     wanted = ResponseFormat(thing, object_schema(chosen))
     return Episode("extraction", (Turn(text, analysis, final),), effort, data=data, response_format=wanted)

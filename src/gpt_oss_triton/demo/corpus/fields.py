@@ -44,22 +44,22 @@ class Field:
 def fields(draw: Draw, count: int, thing: str) -> list[Field]:
     """Different ones, with values of all plain types."""
     bare = draw.picks(FIELDS, count)
-    bare = [vocable(draw) if draw.chance(0.25) else name for name in bare]
+    bare = [vocable(draw) if draw.chance(0.5) else name for name in bare]
     return [_field(draw, name, thing) for name in dict.fromkeys(bare)]
 
 
 def text_value(draw: Draw) -> str:
     """A word or two, or a name."""
     style = draw.random.random()
-    if style < 0.2:
+    if style < 0.15:
         return draw.pick(NAMES)
-    if style < 0.4:
+    if style < 0.3:
         return draw.pick(CITIES)
-    if style < 0.55:
+    if style < 0.4:
         return draw.pick(NOUNS)
-    if style < 0.7:
+    if style < 0.5:
         return f"{draw.pick(ADJECTIVES)} {draw.pick(NOUNS)}"
-    return vocable(draw) if style < 0.9 else f"{vocable(draw)} {vocable(draw)}"
+    return vocable(draw) if style < 0.85 else f"{vocable(draw)} {vocable(draw)}"
 
 
 def phrase(draw: Draw) -> str:
@@ -85,7 +85,7 @@ def object_schema(chosen: Sequence[Field], optional: Sequence[Field] = ()) -> di
 
 
 def _field(draw: Draw, bare: str, thing: str) -> Field:
-    name = bare if draw.chance(0.7) else f"{draw.pick(NOUNS)}_{bare}"
+    name = bare if draw.chance(0.7) else f"{vocable(draw) if draw.chance(0.5) else draw.pick(NOUNS)}_{bare}"
     schema, value, said = _typed(draw)
     if draw.chance(0.5):
         schema["description"] = draw.pick(_DESCRIPTIONS).format(f=bare, t=thing)

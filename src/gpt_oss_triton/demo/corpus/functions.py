@@ -31,17 +31,19 @@ _ASK_NONE = (
     "How is the {t}?", "Time to {v} the {t}.", "The {t}, please.",
 )  # fmt: skip
 
+_STRANGE = 0.4  # share of the verbs and things that no program would have
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A function, what the user says, and the call that is right.
 
     Attributes:
-        spoken: the same in two words: `create ticket`.
+        thing: what it is about: `ticket`.
     """
 
     tool: Tool
-    spoken: str
+    thing: str
     text: str
     arguments: dict[str, Any]
     listed: str
@@ -55,7 +57,7 @@ def wanted(draw: Draw, verb: str, thing: str) -> Wanted:
     if style < 0.12:
         return Wanted(
             Tool(name, described, {"type": "object", "properties": {}}),
-            f"{verb} {thing}",
+            thing,
             draw.pick(_ASK_NONE).format(**words),
             {},
             "nothing",
@@ -71,15 +73,16 @@ def wanted(draw: Draw, verb: str, thing: str) -> Wanted:
     extra = [field for field in extra if field.name not in {one.name for one in chosen}]
     listed = ", ".join(f"{field.name} {json.dumps(field.value)}" for field in chosen)
     arguments = {field.name: field.value for field in chosen}
-    return Wanted(
-        Tool(name, described, object_schema(chosen, extra)), f"{verb} {thing}", text, arguments, listed
-    )
+    return Wanted(Tool(name, described, object_schema(chosen, extra)), thing, text, arguments, listed)
 
 
 def several(draw: Draw, count: int) -> list[Wanted]:
     """Functions that differ in verb and thing."""
-    pairs = zip(draw.picks(VERBS, count), draw.picks(THINGS, count), strict=True)
-    return [wanted(draw, verb, thing) for verb, thing in pairs]
+    verbs, things = (
+        [vocable(draw) if draw.chance(_STRANGE) else word for word in draw.picks(words, count)]
+        for words in (VERBS, THINGS)
+    )
+    return [wanted(draw, verb, thing) for verb, thing in zip(verbs, things, strict=True)]
 
 
 def result(draw: Draw, thing: str) -> tuple[str, str, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from gpt_oss_triton.demo.corpus.episode import Episode
 _MAKERS: dict[Callable[[Draw], Episode], float] = {
     plain.talk: 1.2,
     plain.unknown: 0.8,
-    arithmetic.arithmetic: 3.0,
+    arithmetic.arithmetic: 3.5,
     arithmetic.comparison: 0.7,
     facts.facts: 1.8,
     lists.copying: 1.8,
@@ -54,7 +54,7 @@ def episode(seed: int, index: int, split: Split) -> Episode:
     draw = Draw(f"{seed}/{index}", split)
     maker = draw.random.choices(list(_MAKERS), list(_MAKERS.values()))[0]
     made = maker(draw)
-    if draw.chance(0.3):
+    if draw.chance(0.08):
         made = replace(
             made, date=f"{draw.number(2024, 2027)}-{draw.number(1, 12):02}-{draw.number(1, 28):02}"
         )

@@ -75,9 +75,9 @@ def no_call(draw: Draw) -> Episode:
         return Episode("no call", plain.turns, plain.effort, has=plain.has, tools=tools)
     effort = effort_of(draw)
     missing, *others = offered
-    final = f"I am sorry, I have no function to {missing.spoken}."
+    final = f"I am sorry, I have no function for {missing.thing}."
     analysis = thought(
-        effort, f"The user wants: {missing.spoken}.", f"I have {_names(others)}.", "None of them fits."
+        effort, f"It is about {missing.thing}.", f"I have {_names(others)}.", "None of them fits."
     )
     return Episode(
         "no call",
@@ -91,11 +91,11 @@ def no_call(draw: Draw) -> Episode:
 def _call(draw: Draw, one: Wanted, effort: ReasoningEffort) -> tuple[Call, str, tuple[str, ...]]:
     analysis = thought(
         effort,
-        f"I call {one.tool.name}.",
+        f"It is about {one.thing}. I call {one.tool.name}.",
         f"Arguments: {one.listed}.",
-        f"The user wants: {one.spoken}. No other function fits.",
+        "No other function fits.",
     )
-    text, said, has = result(draw, one.spoken.split()[1])
+    text, said, has = result(draw, one.thing)
     return Call(analysis, one.tool.name, one.arguments, text), said, has
 
 

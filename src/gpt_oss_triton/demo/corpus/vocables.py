@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 from gpt_oss_triton.demo.corpus.draw import Draw
-from gpt_oss_triton.harmony.tokens import encode_text, token_bytes
+from gpt_oss_triton.demo.corpus.words import is_one_token
+from gpt_oss_triton.harmony.tokens import token_bytes
 
 _RANKS = 120_000  # lower ids are more frequent words
 _SHORTEST, _LONGEST = 3, 10  # letters
@@ -30,6 +31,6 @@ def _vocables() -> tuple[str, ...]:
             and word.islower()
         ):
             continue
-        if _SHORTEST <= len(word) <= _LONGEST and len(encode_text(f" {word}")) == len(encode_text(word)) == 1:
+        if _SHORTEST <= len(word) <= _LONGEST and is_one_token(word):
             words.append(word)
     return tuple(words)

@@ -5,11 +5,19 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 
+from gpt_oss_triton.harmony.tokens import encode_text
+
+
+def is_one_token(word: str) -> bool:
+    """With a blank before it and without: `Turin` is `Tur` and `in` in JSON, which a tiny model cannot know."""
+    return len(encode_text(f" {word}")) == len(encode_text(word)) == 1
+
+
 _LISTS: dict[str, str] = tomllib.loads(resources.files(__package__).joinpath("words.toml").read_text("utf-8"))
 
 
 def _words(name: str) -> tuple[str, ...]:
-    return tuple(_LISTS[name].split())
+    return tuple(word for word in _LISTS[name].split() if is_one_token(word))
 
 
 NAMES = _words("names")
@@ -20,3 +28,8 @@ VERBS = _words("verbs")
 THINGS = _words("things")
 FIELDS = _words("fields")
 ADJECTIVES = _words("adjectives")
+FILLING = frozenset(
+    word.lower()
+    for words in (NAMES, CITIES, NOUNS, LIKES, VERBS, THINGS, FIELDS, ADJECTIVES)
+    for word in words
+)
