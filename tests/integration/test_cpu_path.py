@@ -94,7 +94,7 @@ def test_as_near_to_the_truth_as_plain_torch(checkpoint, name):
             hidden = model.forward(batch, cache)
             logits = model.vocabulary.logits(hidden)[0].float()
             errors[type(operations)] = float((logits - want).abs().max() / want.std())
-            assert model.vocabulary.likeliest(hidden) == [int(logits.argmax())]
+            assert model.vocabulary.likeliest(hidden).tolist() == [int(logits.argmax())]
     assert errors[CpuOperations] < 0.05
     assert errors[CpuOperations] <= errors[TorchOperations]
 

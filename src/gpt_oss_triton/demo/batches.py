@@ -54,8 +54,8 @@ class Batch:
     groups: list[Group]
 
     def to(self, device: torch.device) -> Batch:
-        tensors = (tensor.to(device) for tensor in (self.tokens, self.learned, self.targets))
-        return Batch(*tensors, self.groups)
+        tokens, learned, targets = (part.to(device) for part in (self.tokens, self.learned, self.targets))
+        return Batch(tokens, learned, targets, self.groups)
 
 
 def batches(samples: Sequence[Sample], max_tokens: int) -> Iterator[Batch]:

@@ -9,6 +9,7 @@ import torch
 
 from gpt_oss_triton.engine.model_config import ModelConfig
 from gpt_oss_triton.kernels.layout import PagedLayout, Span
+from gpt_oss_triton.kernels.transfer import upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,9 @@ class Segment:
     ]  # and that of its sliding layers, as long; what is out of the window may be anything
     sample: bool  # the last token's logits are wanted,
     drafted: int = 0  # and those of so many tokens before it
+    carried: int | None = (
+        None  # its last token is what the step before sampled in this row, and no id is known yet
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +55,20 @@ class BatchBuilder:
         self._block_size = block_size
         self._device = device
 
-    def build(self, segments: list[Segment]) -> Batch:
-        """`segments`: single tokens first, so that all decodes make one group."""
+    def build(self, segments: list[Segment], sampled: torch.Tensor | None = None) -> Batch:
+        """
+        Args:
+            segments: single tokens first, so that all decodes make one group.
+            sampled: int64 [rows], what the step before sampled; needed where a token is `carried`.
+        """
         ends = list(accumulate(len(segment.token_ids) for segment in segments))
         rows = [(end - len(segment.token_ids), end) for segment, end in zip(segments, ends, strict=True)]
         spans = [Span(*own, s.start, s.blocks) for own, s in zip(rows, segments, strict=True)]
         window_spans = [Span(*own, s.start, s.window_blocks) for own, s in zip(rows, segments, strict=True)]
+        token_ids = self._tensor([t for s in segments for t in s.token_ids])
+        carry(token_ids, segments, [end - 1 for end in ends], sampled)
         return Batch(
-            token_ids=self._tensor([t for s in segments for t in s.token_ids]),
+            token_ids=token_ids,
             positions=self._tensor([p for s in spans for p in range(s.start, s.end)]),
             layout=PagedLayout(spans, self._block_size, self._device),
             window_layout=PagedLayout(window_spans, self._block_size, self._device),
@@ -73,4 +83,16 @@ class BatchBuilder:
         )
 
     def _tensor(self, values: list[int]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=self._device)
+        return upload(values, self._device)
+
+
+def carry(
+    token_ids: torch.Tensor, segments: list[Segment], last: list[int], sampled: torch.Tensor | None
+) -> None:
+    """Fill in the tokens that are `carried`. `last`: the row of each segment's last token."""
+    rows = [(row, s.carried) for row, s in zip(last, segments, strict=True) if s.carried is not None]
+    if not rows:
+        return
+    assert sampled is not None, "a carried token without the step that it comes from"
+    to, source = upload([list(pair) for pair in rows], token_ids.device).unbind(1)
+    token_ids.index_copy_(0, to, sampled.index_select(0, source).clamp(min=0))  # -1: its sequence will fail

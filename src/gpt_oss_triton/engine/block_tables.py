@@ -70,7 +70,7 @@ class BlockTables:
     def cost(self, sequence: Sequence, prefix: Prefix, tokens: int) -> int:
         """How much of what is available it takes to `begin` and to `cover` a first chunk of so many tokens."""
         cached, count = len(prefix.blocks), self.shape.count
-        full = count(len(sequence.token_ids)) - cached
+        full = count(sequence.length) - cached
         window = count(cached * self.shape.size + tokens) - cached
         return (
             full + window + self._pool.unclaimed(prefix.blocks) + self._pool.unclaimed(prefix.window_blocks)
@@ -97,7 +97,7 @@ class BlockTables:
         cached = len(prefix.blocks)
         self._pool.take(prefix.blocks)
         self._pool.take(prefix.window_blocks)
-        fresh = self.shape.count(len(sequence.token_ids)) - cached
+        fresh = self.shape.count(sequence.length) - cached
         sequence.blocks = prefix.blocks + self._allocate(fresh)
         sequence.window_first = cached - len(prefix.window_blocks)
         sequence.window_blocks = [0] * sequence.window_first + prefix.window_blocks
@@ -106,22 +106,22 @@ class BlockTables:
     def room(self, sequence: Sequence) -> int:
         """Tokens that its next chunk may have, as far as there are window blocks for them."""
         blocks = len(sequence.window_blocks) + self._pool.available
-        return blocks * self.shape.size - sequence.computed
+        return blocks * self.shape.size - sequence.begun
 
     def cover(self, sequence: Sequence, tokens: int) -> None:
         """Hold window blocks for its next `tokens`. The caller has checked `room`."""
-        missing = self.shape.count(sequence.computed + tokens) - len(sequence.window_blocks)
+        missing = self.shape.count(sequence.begun + tokens) - len(sequence.window_blocks)
         if missing > 0:
             sequence.window_blocks += self._allocate(missing)
 
     def missing(self, sequence: Sequence) -> int:
-        """Blocks of both kinds that its known tokens need, and that it does not hold."""
-        count = self.shape.count(len(sequence.token_ids))
+        """Blocks of both kinds that its tokens need, and that it does not hold."""
+        count = self.shape.count(sequence.length)
         return 2 * count - len(sequence.blocks) - len(sequence.window_blocks)
 
     def extend(self, sequence: Sequence) -> None:
         """Hold what is `missing`. The caller has checked that so much is available."""
-        missing = self.shape.count(len(sequence.token_ids)) - len(sequence.blocks)
+        missing = self.shape.count(sequence.length) - len(sequence.blocks)
         if missing > 0:
             sequence.blocks += self._allocate(missing)
         self.cover(sequence, sequence.uncomputed)
@@ -145,7 +145,7 @@ class BlockTables:
         self._pool.release(sequence.held_window_blocks)
         self._pool.release(sequence.blocks)
         sequence.blocks, sequence.window_blocks = [], []
-        sequence.window_first = sequence.computed = 0
+        sequence.window_first = sequence.computed = sequence.flying = 0
 
     def disown(self, sequence: Sequence) -> None:
         """Nobody else may use what it has computed."""

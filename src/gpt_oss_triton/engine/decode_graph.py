@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 import torch
 
-from gpt_oss_triton.engine.batch import Batch, Segment
+from gpt_oss_triton.engine.batch import Batch, Segment, carry
 from gpt_oss_triton.engine.model import Model
 from gpt_oss_triton.kernels.gpu.tables import Tables
 from gpt_oss_triton.kernels.layout import PagedLayout, Span
+from gpt_oss_triton.kernels.transfer import upload
 
 Compute = Callable[[], torch.Tensor]
 Record = Callable[[Compute], Compute]  # what it returns computes the same, into the same memory each time
@@ -61,10 +62,12 @@ class DecodeGraphs:
         """Whether this is a step of decodes alone."""
         return all(len(segment.token_ids) == 1 and segment.sample for segment in segments)
 
-    def replay(self, segments: list[Segment]) -> torch.Tensor:
-        """[sequences, hidden], as `Model.forward` has it. `segments`: at most `most_sequences`, which `fit`."""
+    def replay(self, segments: list[Segment], sampled: torch.Tensor | None = None) -> torch.Tensor:
+        """[sequences, hidden], as `Model.forward` has it. `segments`: at most `most_sequences`, which `fit`. `sampled`:
+        see `BatchBuilder.build`."""
         size = min(size for size in self._replays if size >= len(segments))
         self._fill(segments, size)
+        carry(self._tokens, segments, list(range(len(segments))), sampled)
         return self._replays[size]()[: len(segments)]
 
     def _fill(self, segments: list[Segment], size: int) -> None:
@@ -114,7 +117,7 @@ class _KindInputs:
 
 
 def _copy(to: torch.Tensor, values: list[int]) -> None:
-    to[: len(values)].copy_(torch.tensor(values, dtype=to.dtype))
+    to[: len(values)].copy_(upload(values, to.device, to.dtype))
 
 
 def cuda_recorder() -> Record:

@@ -25,8 +25,12 @@ class Executor(Protocol):
     @property
     def lost(self) -> str | None: ...
 
-    def forward(self, segments: list[Segment]) -> torch.Tensor:
+    def forward(self, segments: list[Segment], sampled: torch.Tensor | None = None) -> torch.Tensor:
         """Compute a step and write its keys and values.
+
+        Args:
+            sampled: int64 [rows], what the step before sampled, where tokens of this one are `carried`. Only an executor
+                on one device can do that.
 
         Returns:
             [samples, hidden], what `vocabulary` makes logits or tokens of.
@@ -49,10 +53,10 @@ class LocalExecutor:
         self.vocabulary: Vocabulary = model.vocabulary
         self._model, self._cache, self._builder, self._graphs = model, cache, builder, graphs
 
-    def forward(self, segments: list[Segment]) -> torch.Tensor:
+    def forward(self, segments: list[Segment], sampled: torch.Tensor | None = None) -> torch.Tensor:
         if self._graphs is not None and self._graphs.fit(segments):
-            return self._graphs.replay(segments)
-        return self._model.forward(self._builder.build(segments), self._cache)
+            return self._graphs.replay(segments, sampled)
+        return self._model.forward(self._builder.build(segments, sampled), self._cache)
 
     def close(self) -> None:
         pass

@@ -33,7 +33,7 @@ from gpt_oss_triton.engine.protocol import (
     SequenceFinished,
 )
 from gpt_oss_triton.engine.request_check import RequestLimits
-from gpt_oss_triton.engine.runner import Runner
+from gpt_oss_triton.engine.runner import Flight, Runner
 from gpt_oss_triton.engine.sampler import Outcome, RowSampling, Sampled
 from gpt_oss_triton.engine.scheduler import Chunk, Scheduler
 from gpt_oss_triton.engine.sequence import Sequence
@@ -56,6 +56,11 @@ class NativeEngine:
     def __init__(self, runner: Runner, settings: EngineSettings, checkpoint: str) -> None:
         self._runner = runner
         self._threads = settings.threads or available_cores()
+        # Nothing is gained on a CPU, and several ranks are told their tokens by the host.
+        self._overlaps = settings.overlap == "on" or (
+            settings.overlap == "auto" and runner.device.type == "cuda"
+        )
+        self._overlaps &= runner.plan.mode == "single"
         pool = BlockPool(runner.blocks, runner.block_size, keep_prefixes=settings.prefix_cache)
         self._scheduler = Scheduler(
             pool,
@@ -67,7 +72,8 @@ class NativeEngine:
             # A GPU replays graphs of whole decode steps, and pieces of a pipeline's steps end anywhere.
             speculates=settings.speculation == "auto"
             and runner.device.type == "cpu"
-            and runner.plan.mode == "single",
+            and runner.plan.mode == "single"
+            and not self._overlaps,
         )
         # A context that the cache cannot hold could never finish, so the smaller of the two is the limit.
         max_context = min(
@@ -92,6 +98,7 @@ class NativeEngine:
         self._counters = Counters()
         self._report = LoadReport(runner, settings, checkpoint, max_context)
         self._step_began: float | None = None
+        self._landed = 0.0  # when the last step's end was seen, monotonic seconds
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._thread.start()
 
@@ -191,13 +198,11 @@ class NativeEngine:
     def _serve(self) -> None:
         # OpenMP keeps the number of threads per calling thread, so it must be set on this one as well.
         torch.set_num_threads(self._threads)
+        flying: Flight | None = None
         try:
-            while self._wait_for_work():
+            while flying is not None or self._wait_for_work():
                 self._admit_and_cancel()
-                with self._lock:
-                    chunks = self._scheduler.schedule()
-                if chunks:
-                    self._step(chunks)
+                flying = self._step(flying)
         except Exception as error:  # the thread's end: nobody above could answer the live requests
             log.exception("the engine's loop failed")
             self._break(f"The engine stopped: {type(error).__name__}.")
@@ -227,34 +232,65 @@ class NativeEngine:
                 sequence.finish_reason = "cancelled"
                 self._end(sequence, sequence.finished(sequence.blocks_held, sequence.preemptions))
 
-    def _step(self, chunks: list[Chunk]) -> None:
-        """Run, sample, deliver; a step that fails is repeated sequence by sequence, so that only those fail
-        which must."""
-        began = self._step_began = time.monotonic()
-        outcomes = self._run(chunks)
-        if outcomes is not None:
-            self._deliver(chunks, outcomes, time.monotonic() - began)
-        elif len(chunks) == 1:
-            self._fail(chunks[0].sequence, InternalError("The engine failed on this request."))
-        else:
-            for chunk in chunks:
-                if self._broken is None:
-                    self._step([chunk])
-        self._step_began = None
+    def _step(self, flying: Flight | None) -> Flight | None:
+        """Launch the next step, then deliver what the last one sampled: the device computes meanwhile.
 
-    def _run(self, chunks: list[Chunk]) -> list[Outcome] | None:
-        """What was sampled, or None when the step failed. Its tensors are gone when this returns, the failed
-        one's with its traceback: what ran out of memory may fit when it is repeated in parts."""
+        Returns:
+            What flies now. Always None where steps do not overlap: then this delivers the step that it launched.
+        """
+        with self._lock:
+            chunks = self._scheduler.schedule(flying=flying is not None)
+        launched = self._launch(chunks, flying) if chunks else None
+        if flying is not None:
+            self._land(flying)
+        if launched is None:
+            self._one_by_one(chunks)
+        elif not self._overlaps:
+            self._land(launched)
+            launched = None
+        self._step_began = None if launched is None else launched.began
+        return launched
+
+    def _one_by_one(self, chunks: list[Chunk]) -> None:
+        """Repeat a step that failed sequence by sequence, so that only those fail which must."""
+        for chunk in filter(lambda chunk: self._is_live(chunk.sequence), chunks):
+            launched = self._launch([chunk]) if len(chunks) > 1 and self._broken is None else None
+            if launched is not None:
+                self._land(launched)
+            else:
+                self._fail(chunk.sequence, InternalError("The engine failed on this request."))
+
+    def _launch(self, chunks: list[Chunk], flying: Flight | None = None) -> Flight | None:
+        """None when the step failed. Its tensors are gone when this returns, with its traceback: what ran out of memory
+        may fit when it is repeated in parts."""
+        self._step_began = self._step_began or time.monotonic()
         try:
-            return self._runner.run(chunks)
+            launched = self._runner.launch(chunks, flying)
         except torch.AcceleratorError as error:
-            log.exception("the device failed")
-            self._break(f"The device failed: {str(error).splitlines()[0]}")
+            self._break_device(error)
         except Exception:  # whatever torch raises: the other sequences must go on
             log.exception("a step of %d sequences failed", len(chunks))
+        else:
+            with self._lock:
+                self._scheduler.launched(chunks)
+            return launched
         with self._lock:
             self._counters.failed_steps += 1
         return None
+
+    def _land(self, flight: Flight) -> None:
+        """Wait for a step's end and deliver what it sampled."""
+        try:
+            outcomes = flight.outcomes()
+        except torch.AcceleratorError as error:
+            self._break_device(error)
+            return
+        now = time.monotonic()
+        seconds = now - max(flight.began, self._landed)  # it may have waited for the step before
+        self._landed = now
+        with self._lock:
+            self._scheduler.landed(flight.chunks)
+        self._deliver(flight.chunks, outcomes, seconds)
 
     def _deliver(self, chunks: list[Chunk], outcomes: list[Outcome], seconds: float) -> None:
         """Account for a computed step and hand out what it produced."""
@@ -339,6 +375,10 @@ class NativeEngine:
 
     def _is_live(self, sequence: Sequence) -> bool:
         return self._live.get(sequence.request.request_id) is sequence
+
+    def _break_device(self, error: torch.AcceleratorError) -> None:
+        log.error("the device failed", exc_info=error)
+        self._break(f"The device failed: {str(error).splitlines()[0]}")
 
     def _break(self, reason: str) -> None:
         """Nothing can run any more: end every request and refuse new ones."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -16,8 +18,9 @@ from gpt_oss_triton.engine.executor import Executor
 from gpt_oss_triton.engine.model_config import ModelConfig
 from gpt_oss_triton.engine.parallel.lead import start_ranks
 from gpt_oss_triton.engine.parallel.plan import Plan, choose_plan
-from gpt_oss_triton.engine.sampler import Outcome, RowOutcome, Sampled, sample_hidden
+from gpt_oss_triton.engine.sampler import Outcome, RowOutcome, Rows, Sampled, sample
 from gpt_oss_triton.engine.scheduler import Chunk
+from gpt_oss_triton.engine.sequence import Sequence
 from gpt_oss_triton.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -92,23 +95,63 @@ class Runner:
         self._executor.close()
 
     @torch.inference_mode()
-    def run(self, chunks: list[Chunk]) -> list[Outcome]:
+    def launch(self, chunks: list[Chunk], before: Flight | None = None) -> Flight:
         """Compute the chunks, write their keys and values, and sample a token for each that `samples`.
 
         Computing a chunk twice writes the same cache slots again, so a failed step can be repeated.
+
+        Args:
+            before: the step whose end has not been waited for; tokens that it samples may be read by this one.
         """
+        began = time.monotonic()
         with self._current:
-            hidden = self._executor.forward([_segment(chunk) for chunk in chunks])
+            segments = [_segment(chunk, before) for chunk in chunks]
+            hidden = self._executor.forward(segments, None if before is None else before.rows.tokens)
             sampling = [chunk for chunk in chunks if chunk.samples]
-            places = [(c.sequence.sampling, ahead) for c in sampling for ahead in range(len(c.draft) + 1)]
-            rows = iter(sample_hidden(hidden, places, self._executor.vocabulary))
-            return [_outcome(c.draft, list(islice(rows, len(c.draft) + 1))) for c in sampling]
+            places = [
+                (c.sequence.sampling, c.sequence.unknown + n)
+                for c in sampling
+                for n in range(len(c.draft) + 1)
+            ]
+            return Flight(chunks, sample(hidden, places, self._executor.vocabulary), began)
 
 
-def _segment(chunk: Chunk) -> Segment:
-    s = chunk.sequence
-    token_ids = [*s.token_ids[s.computed : s.computed + chunk.tokens - len(chunk.draft)], *chunk.draft]
-    return Segment(token_ids, s.computed, s.blocks, s.window_blocks, chunk.samples, len(chunk.draft))
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A launched step, whose device may still compute it.
+
+    Attributes:
+        rows: what it samples, a row for every token of those chunks that sample, drafts included.
+        began: monotonic seconds.
+    """
+
+    chunks: list[Chunk]
+    rows: Rows
+    began: float
+
+    def outcomes(self) -> list[Outcome]:
+        """Wait for the end of the step: what its sampling chunks' sequences get."""
+        rows = iter(self.rows.outcomes())
+        sampling = (chunk for chunk in self.chunks if chunk.samples)
+        return [_outcome(c.draft, list(islice(rows, len(c.draft) + 1))) for c in sampling]
+
+    def row_of(self, sequence: Sequence) -> int:
+        """In which row its next token is sampled, in a step without drafts."""
+        sampling = [chunk.sequence for chunk in self.chunks if chunk.samples]
+        return next(n for n, sampled in enumerate(sampling) if sampled is sequence)
+
+
+def _segment(chunk: Chunk, before: Flight | None) -> Segment:
+    s, end = chunk.sequence, chunk.start + chunk.tokens
+    token_ids = [*s.token_ids[chunk.start : end - len(chunk.draft)], *chunk.draft]
+    carried = None
+    if len(token_ids) < chunk.tokens:
+        assert before is not None, "a token that nobody samples"
+        carried = before.row_of(s)
+        token_ids.append(0)
+    return Segment(
+        token_ids, chunk.start, s.blocks, s.window_blocks, chunk.samples, len(chunk.draft), carried
+    )
 
 
 def _outcome(draft: tuple[int, ...], rows: list[RowOutcome]) -> Outcome:

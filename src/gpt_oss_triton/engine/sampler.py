@@ -21,6 +21,7 @@ from gpt_oss_triton.engine.grammar import Matcher
 from gpt_oss_triton.errors import ServiceError
 from gpt_oss_triton.kernels.operations import Vocabulary
 from gpt_oss_triton.kernels.sampling import Rule, draw, forbid
+from gpt_oss_triton.kernels.transfer import Download, upload
 from gpt_oss_triton.wire import GenerationOptions, TokenLogprobs
 
 GREEDY_BELOW = 1e-5  # a temperature so low leaves nothing to draw, and dividing by it overflows
@@ -144,40 +145,82 @@ class RowSampling:
 Place = tuple[RowSampling, int]  # a row of logits: whose it is, and how many tokens ahead of its next one
 
 
-def sample_hidden(hidden: torch.Tensor, places: Sequence[Place], vocabulary: Vocabulary) -> list[RowOutcome]:
-    """`sample` of the logits that `vocabulary` makes of `hidden` [rows, hidden]: made only where they are needed."""
+class SampledRows:
+    """One token for each row of logits, perhaps still being computed.
+
+    Attributes:
+        tokens: int64 [rows] on the logits' device, -1 for rows without one.
+    """
+
+    def __init__(self, logits: torch.Tensor, places: Sequence[Place]) -> None:
+        """`logits`: [rows, vocabulary], which may be overwritten."""
+        logits = logits.float()
+        self._places = places
+        self._errors: dict[int, ServiceError] = {}
+        for n, (row, _) in enumerate(places):
+            if row.adjusts:
+                try:
+                    row.adjust(logits[n])
+                except ServiceError as error:
+                    self._errors[n] = error
+        self._drawn = draw(logits, [row.rule(ahead) for row, ahead in places])
+        self.tokens = self._drawn.tokens
+
+    def outcomes(self) -> list[RowOutcome]:
+        """Wait for them."""
+        outcomes: list[RowOutcome] = []
+        for n, (found, (row, _)) in enumerate(zip(self._drawn.read(), self._places, strict=True)):
+            if found is None or n in self._errors:
+                outcomes.append(self._errors.get(n))
+            elif row.options.logprobs is None:
+                outcomes.append(Sampled(found.token))
+            else:
+                outcomes.append(Sampled(found.token, TokenLogprobs(found.logprob, list(found.top))))
+        return outcomes
+
+
+class LikeliestRows:
+    """As `SampledRows`, where nobody needs logits."""
+
+    def __init__(self, tokens: torch.Tensor) -> None:
+        self.tokens = tokens
+        self._arriving = Download(tokens)
+
+    def outcomes(self) -> list[RowOutcome]:
+        (tokens,) = self._arriving.wait()
+        return [Sampled(token) if token >= 0 else None for token in tokens.tolist()]
+
+
+class MixedRows:
+    """As `SampledRows`, where some rows need their logits and others do not."""
+
+    def __init__(self, parts: Sequence[tuple[list[int], SampledRows | LikeliestRows]]) -> None:
+        """`parts`: which rows, and what is sampled for them."""
+        self._parts = parts
+        order = [n for rows, _ in parts for n in rows]
+        tokens = torch.cat([sampled.tokens for _, sampled in parts])
+        self.tokens = torch.empty_like(tokens).index_copy_(0, upload(order, tokens.device), tokens)
+
+    def outcomes(self) -> list[RowOutcome]:
+        found = {n: one for rows, part in self._parts for n, one in zip(rows, part.outcomes(), strict=True)}
+        return [found[n] for n in range(len(found))]
+
+
+def sample(hidden: torch.Tensor, places: Sequence[Place], vocabulary: Vocabulary) -> Rows:
+    """Sample from the logits that `vocabulary` makes of `hidden` [rows, hidden]: made only where they are needed."""
     plain = [n for n, (row, _) in enumerate(places) if row.plain]
     others = [n for n, (row, _) in enumerate(places) if not row.plain]
-    outcomes: list[RowOutcome] = [None] * len(places)
-    if plain:
-        part = hidden if len(plain) == len(places) else hidden[plain]
-        for n, token in zip(plain, vocabulary.likeliest(part), strict=True):
-            outcomes[n] = None if token is None else Sampled(token)
-    if others:
-        part = hidden if len(others) == len(places) else hidden[others]
-        found = sample(vocabulary.logits(part), [places[n] for n in others])
-        for n, outcome in zip(others, found, strict=True):
-            outcomes[n] = outcome
-    return outcomes
+    if not places:
+        return LikeliestRows(torch.empty(0, dtype=torch.int64, device=hidden.device))
+    if not others:
+        return LikeliestRows(vocabulary.likeliest(hidden))
+    if not plain:
+        return SampledRows(vocabulary.logits(hidden), places)
+    likeliest = vocabulary.likeliest(hidden[upload(plain, hidden.device)])
+    logits = vocabulary.logits(hidden[upload(others, hidden.device)])
+    return MixedRows(
+        [(plain, LikeliestRows(likeliest)), (others, SampledRows(logits, [places[n] for n in others]))]
+    )
 
 
-def sample(logits: torch.Tensor, places: Sequence[Place]) -> list[RowOutcome]:
-    """One token for each row of `logits` [rows, vocabulary], which may be overwritten."""
-    logits = logits.float()
-    errors: dict[int, ServiceError] = {}
-    for n, (row, _) in enumerate(places):
-        if row.adjusts:
-            try:
-                row.adjust(logits[n])
-            except ServiceError as error:
-                errors[n] = error
-    drawn = draw(logits, [row.rule(ahead) for row, ahead in places])
-    outcomes: list[RowOutcome] = []
-    for n, (found, (row, _)) in enumerate(zip(drawn, places, strict=True)):
-        if found is None or n in errors:
-            outcomes.append(errors.get(n))
-        elif row.options.logprobs is None:
-            outcomes.append(Sampled(found.token))
-        else:
-            outcomes.append(Sampled(found.token, TokenLogprobs(found.logprob, list(found.top))))
-    return outcomes
+Rows = SampledRows | LikeliestRows | MixedRows

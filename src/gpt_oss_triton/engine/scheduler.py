@@ -28,27 +28,31 @@ from gpt_oss_triton.engine.under_way import BlocksUnderWay
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The next `tokens` uncomputed tokens of a sequence.
+    """The next `tokens` uncomputed tokens of a sequence, from position `start` on.
 
     Attributes:
+        life: how often the sequence was preempted before; what a chunk of an earlier life computed is lost.
         samples: it reaches the sequence's last token, so that the next one can be sampled.
         draft: guesses at what follows that token, the last of `tokens`.
     """
 
     sequence: Sequence
+    start: int
     tokens: int
     samples: bool
+    life: int
     draft: tuple[int, ...] = ()
 
     @classmethod
     def next_of(cls, sequence: Sequence, most: int) -> Chunk:
         tokens = min(most, sequence.uncomputed)
-        return cls(sequence, tokens, samples=tokens == sequence.uncomputed)
+        last = tokens == sequence.uncomputed
+        return cls(sequence, sequence.begun, tokens, samples=last, life=sequence.preemptions)
 
     @property
     def prompt_tokens(self) -> int:
-        """How many of them are the prompt's; asked before the chunk is committed."""
-        return max(0, min(self.tokens, self.sequence.prompt_tokens - self.sequence.computed))
+        """How many of them are the prompt's."""
+        return max(0, min(self.tokens, self.sequence.prompt_tokens - self.start))
 
 
 @dataclass(slots=True)
@@ -116,13 +120,21 @@ class Scheduler:
         if (lease := sequence.request.options.lease) is not None:
             self.leases.renew(lease)
 
-    def schedule(self) -> list[Chunk]:
-        """The next step's chunks, single tokens first; empty only when there is nothing to do."""
+    def schedule(self, *, flying: bool = False) -> list[Chunk]:
+        """The next step's chunks, single tokens first; empty only when there is nothing to do.
+
+        Args:
+            flying: the last step's end has not been waited for. Then it is empty, too, when nothing can be done before.
+        """
+        if flying and any(sequence.sampling.remembers for sequence in self.running):
+            return []  # what it samples next depends on the token that is not known yet
         decodes = self._decodes()
         most = self.max_step_tokens - len(decodes)
         budget = Budget(most, self._pace.tokens(most) if decodes else most)
         prefills = self._prefills(budget)
-        while self.running and not (decodes or prefills):  # they hold all blocks, and none can go on
+        while self.running and not (
+            decodes or prefills or flying
+        ):  # they hold all blocks, and none can go on
             self._preempt(self.running[-1])
             prefills = self._prefills(budget)
         prefills += self._admissions(budget)
@@ -130,9 +142,21 @@ class Scheduler:
             decodes = self._with_drafts(decodes)
         return sorted([*decodes, *prefills], key=lambda chunk: chunk.tokens > 1)
 
+    def launched(self, chunks: list[Chunk]) -> None:
+        """The chunks are being computed. What is scheduled before they have `landed` goes on from there."""
+        for chunk in chunks:
+            chunk.sequence.flying += chunk.tokens
+            chunk.sequence.unknown += chunk.samples
+
+    def landed(self, chunks: list[Chunk]) -> None:
+        """The chunks are computed, and the sequences are about to take what was sampled."""
+        for chunk in chunks:
+            chunk.sequence.unknown -= chunk.samples
+            if chunk.life == chunk.sequence.preemptions:
+                chunk.sequence.flying -= chunk.tokens
+
     def commit(self, chunks: list[Chunk], seconds: float) -> None:
-        """The chunks are computed: their full blocks may be shared. Of those with a draft, the sequences have taken what
-        was sampled.
+        """What the chunks computed is sound: their full blocks may be shared. The sequences have taken what was sampled.
 
         Args:
             seconds: that the step took.
@@ -141,7 +165,9 @@ class Scheduler:
         self._pace.observe(sum(not chunk.prompt_tokens for chunk in chunks), prompt_tokens, seconds)
         for chunk in chunks:
             sequence = chunk.sequence
-            computed = sequence.computed + chunk.tokens
+            if chunk.life < sequence.preemptions:
+                continue
+            computed = chunk.start + chunk.tokens
             if chunk.draft:  # wrong guesses are computed over
                 computed = min(computed, len(sequence.token_ids) - 1)
             for name in self.tables.computed(sequence, computed):
@@ -171,7 +197,8 @@ class Scheduler:
         chunks = []
         for sequence in list(self.running):
             # Growing one sequence may preempt others, but only later ones: none that is in `chunks` already.
-            if sequence.blocks and sequence.uncomputed == 1 and self._grow(sequence):
+            can_go_on = sequence.blocks and sequence.uncomputed == 1 and not sequence.ends_flying
+            if can_go_on and self._grow(sequence):
                 chunks.append(Chunk.next_of(sequence, 1))
         return chunks
 
@@ -203,7 +230,7 @@ class Scheduler:
         if budget.tokens <= 0 or len(self.running) >= self._max_sequences:
             return chunks
         for sequence in list(self.waiting):
-            if self._awaits(sequence) or self._share(sequence, budget) <= 0:
+            if sequence.unknown or self._awaits(sequence) or self._share(sequence, budget) <= 0:
                 continue
             chunk = self._admit(sequence, budget)
             if chunk is None:
@@ -256,7 +283,7 @@ class Scheduler:
         """The first chunk of a waiting sequence, which runs from now on, with full blocks for all its known tokens; None
         when blocks are short."""
         prefix = self.tables.find(sequence.reusable_names())
-        left = len(sequence.token_ids) - len(prefix.blocks) * self.pool.block_size
+        left = sequence.length - len(prefix.blocks) * self.pool.block_size
         # Tokens of a chunk worth beginning with.
         least = min(self._share(sequence, budget), left, self.tables.shape.window)
         # Spare blocks for each running sequence, or the newcomer would be preempted at once.

@@ -17,6 +17,8 @@ class Sequence(AnswerProgress):
     Attributes:
         token_ids: prompt, then output; the last one may not be computed yet.
         computed: leading tokens whose keys and values are in the blocks.
+        flying: tokens behind these that launched steps compute.
+        unknown: tokens behind `token_ids` that launched steps sample.
         blocks: of the full layers.
         window_blocks: of the sliding layers, those before `window_first` given back; see `block_tables`.
         names: names of the leading full blocks, as far as tokens are known.
@@ -41,6 +43,8 @@ class Sequence(AnswerProgress):
         self.sampling = sampling
         self.token_ids = list(request.prompt_token_ids)
         self.computed = 0
+        self.flying = 0
+        self.unknown = 0
         self.found_tokens = 0
         self.awaited: BlockHash | None = None
         self.lookup = PromptLookup(self.token_ids)
@@ -54,8 +58,23 @@ class Sequence(AnswerProgress):
         self.name_blocks()
 
     @property
+    def length(self) -> int:
+        """Tokens, that which is being sampled included."""
+        return len(self.token_ids) + self.unknown
+
+    @property
+    def begun(self) -> int:
+        """Leading tokens that are computed or being computed."""
+        return self.computed + self.flying
+
+    @property
     def uncomputed(self) -> int:
-        return len(self.token_ids) - self.computed
+        return self.length - self.begun
+
+    @property
+    def ends_flying(self) -> bool:
+        """What is being sampled is its last token for sure."""
+        return self.output_tokens + self.unknown >= self.limit
 
     @property
     def held_window_blocks(self) -> list[int]:

@@ -94,7 +94,10 @@ class PagedLayout:
     def slots(self) -> torch.Tensor:
         """int64 [tokens]: where each token's key and value go."""
         tables = [table[span.start :] for span, table in zip(self.spans, self._tables, strict=True)]
-        return torch.cat(tables).to(self._device)
+        slots = torch.cat(tables)
+        return (
+            slots if self._device.type != "cuda" else slots.pin_memory().to(self._device, non_blocking=True)
+        )
 
     def groups(self, window: int | None, heads_per_kv: int, dtype: torch.dtype) -> list[Group]:
         """All rows, in order. `window`: tokens a query sees, itself included; None: all before it."""

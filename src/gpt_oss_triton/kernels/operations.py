@@ -103,8 +103,8 @@ class Vocabulary(Protocol):
         """float [rows, vocabulary]."""
         ...
 
-    def likeliest(self, x: torch.Tensor) -> list[int | None]:
-        """The token with the largest logit of each row, None for a row that holds no numbers."""
+    def likeliest(self, x: torch.Tensor) -> torch.Tensor:
+        """The token with the largest logit of each row, -1 for a row that holds no numbers: int64 [rows]."""
         ...
 
 

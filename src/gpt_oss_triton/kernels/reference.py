@@ -134,9 +134,7 @@ class TorchVocabulary:
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(rms_norm(x, self._norm.weight, self._norm.eps), self._weight)
 
-    def likeliest(self, x: torch.Tensor) -> list[int | None]:
+    def likeliest(self, x: torch.Tensor) -> torch.Tensor:
         best = self.logits(x).max(dim=-1)
-        # The largest of a row is NaN when any of it is, and infinite when the computation overflowed. One copy
-        # to the host, which waits for the device.
-        found = torch.where(torch.isfinite(best.values), best.indices, -1).tolist()
-        return [token if token >= 0 else None for token in found]
+        # The largest of a row is NaN when any of it is, and infinite when the computation overflowed.
+        return torch.where(torch.isfinite(best.values), best.indices, -1)

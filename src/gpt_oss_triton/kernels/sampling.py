@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from gpt_oss_triton.kernels.cpu import library
+from gpt_oss_triton.kernels.transfer import Download, upload
 
 MAX_TOP = library.MAX_TOP
 CANDIDATES = 1024  # the best logits, among which the reference looks for the last one that is kept
@@ -52,12 +54,26 @@ class Drawn:
     top: tuple[tuple[int, float], ...] = ()
 
 
-def draw(logits: torch.Tensor, rules: Sequence[Rule]) -> list[Drawn | None]:
-    """One token for each row of float32 `logits` [rows, vocabulary]; None for a row that holds what is no number, but
-    for -inf, which is a token that cannot be drawn."""
+class Draws(Protocol):
+    """
+    Attributes:
+        tokens: int64 [rows] on the logits' device, -1 for a row that holds no numbers. The device may still compute
+            them.
+    """
+
+    tokens: torch.Tensor
+
+    def read(self) -> list[Drawn | None]:
+        """Wait for them. None for a row that holds what is no number, but for -inf, which is a token that cannot be
+        drawn."""
+        ...
+
+
+def draw(logits: torch.Tensor, rules: Sequence[Rule]) -> Draws:
+    """One token for each row of float32 `logits` [rows, vocabulary]."""
     if logits.device.type == "cpu" and library.why_unavailable() is None:
-        return draw_on_cpu(logits, rules)
-    return draw_reference(logits, rules)
+        return CpuDraws(logits, rules)
+    return ReferenceDraws(logits, rules)
 
 
 def forbid(logits: torch.Tensor, allowed: torch.Tensor) -> None:
@@ -72,13 +88,21 @@ def forbid(logits: torch.Tensor, allowed: torch.Tensor) -> None:
 # ---------------------------------------------------------------------------------------------- CPU
 
 
-def draw_on_cpu(logits: torch.Tensor, rules: Sequence[Rule]) -> list[Drawn | None]:
+class CpuDraws:
     """`source/sampling.hpp`: a few passes over each row, and no sort."""
-    logits = logits.contiguous()
-    asked = (library.Rule * len(rules))(*[_c_rule(rule) for rule in rules])
-    drawn = (library.Drawn * len(rules))()
-    library.load().draw_tokens(torch.get_num_threads(), logits.data_ptr(), *logits.shape, asked, drawn)
-    return [_drawn(one, rule) for one, rule in zip(drawn, rules, strict=True)]
+
+    def __init__(self, logits: torch.Tensor, rules: Sequence[Rule]) -> None:
+        logits = logits.contiguous()
+        asked = (library.Rule * len(rules))(*[_c_rule(rule) for rule in rules])
+        self._rules = rules
+        self._drawn = (library.Drawn * len(rules))()
+        library.load().draw_tokens(
+            torch.get_num_threads(), logits.data_ptr(), *logits.shape, asked, self._drawn
+        )
+        self.tokens = torch.tensor([one.token for one in self._drawn])
+
+    def read(self) -> list[Drawn | None]:
+        return [_drawn(one, rule) for one, rule in zip(self._drawn, self._rules, strict=True)]
 
 
 def _c_rule(rule: Rule) -> library.Rule:
@@ -100,26 +124,38 @@ def _drawn(found: library.Drawn, rule: Rule) -> Drawn | None:
 # ---------------------------------------------------------------------------------------- reference
 
 
-def draw_reference(logits: torch.Tensor, rules: Sequence[Rule]) -> list[Drawn | None]:
-    heat = torch.tensor([r.temperature or 1.0 for r in rules], device=logits.device).unsqueeze(1)
-    largest = logits.max(dim=-1, keepdim=True)
-    weights = torch.exp((logits - largest.values) / heat)
-    if any(rule.cuts for rule in rules):
-        weights = weights * _kept(logits, weights, rules)
-    total = weights.sum(dim=-1, keepdim=True)
-    greedy = torch.tensor([rule.temperature == 0 for rule in rules], device=logits.device)
-    drawn = torch.where(greedy, largest.indices.squeeze(1), invert(weights, [rule.uniform for rule in rules]))
-    # The largest of a row is NaN when any of it is, and infinite when the computation overflowed.
-    sound = torch.isfinite(largest.values).squeeze(1).tolist()
-    found: list[Drawn | None] = [
-        Drawn(token) if ok else None for token, ok in zip(drawn.tolist(), sound, strict=True)
-    ]
-    for n, rule in enumerate(rules):
-        if rule.top is not None and found[n] is not None:
-            found[n] = _with_logprobs(
-                drawn[n], (logits[n] - largest.values[n]) / heat[n], weights[n], total[n], rule.top
-            )
-    return found
+class ReferenceDraws:
+    """In plain torch, on any device. Only cuts that need more than `CANDIDATES` make the host wait for it."""
+
+    def __init__(self, logits: torch.Tensor, rules: Sequence[Rule]) -> None:
+        device = logits.device
+        heat = upload([r.temperature or 1.0 for r in rules], device, torch.float32).unsqueeze(1)
+        largest = logits.max(dim=-1, keepdim=True)
+        weights = torch.exp((logits - largest.values) / heat)
+        if any(rule.cuts for rule in rules):
+            weights = weights * _kept(logits, weights, rules)
+        total = weights.sum(dim=-1, keepdim=True)
+        greedy = upload([rule.temperature == 0 for rule in rules], device, torch.bool)
+        drawn = torch.where(
+            greedy, largest.indices.squeeze(1), invert(weights, [rule.uniform for rule in rules])
+        )
+        # The largest of a row is NaN when any of it is, and infinite when the computation overflowed.
+        self.tokens = torch.where(torch.isfinite(largest.values).squeeze(1), drawn, -1)
+        self._wanting = [n for n, rule in enumerate(rules) if rule.top is not None]
+        parts = [self.tokens]
+        for n in self._wanting:
+            scaled = (logits[n] - largest.values[n]) / heat[n]
+            parts += _logprobs(drawn[n : n + 1], scaled, weights[n], total[n], rules[n].top or 0)
+        self._parts = Download(*parts)
+
+    def read(self) -> list[Drawn | None]:
+        tokens, *parts = self._parts.wait()
+        found = [Drawn(token) if token >= 0 else None for token in tokens.tolist()]
+        for n, own, indices, values in zip(self._wanting, *(parts[k::3] for k in range(3)), strict=True):
+            if (one := found[n]) is not None:
+                pairs = zip(indices.tolist(), values.tolist(), strict=True)
+                found[n] = Drawn(one.token, own.item(), tuple(pair for pair in pairs if pair[1] > -math.inf))
+        return found
 
 
 _BITS = (
@@ -135,7 +171,7 @@ def forbid_reference(logits: torch.Tensor, allowed: torch.Tensor) -> None:
 def invert(p: torch.Tensor, uniforms: list[float]) -> torch.Tensor:
     """An index from each row of the unnormalized `p` [rows, n], by inverting its cumulative sum."""
     cumulative = p.cumsum(dim=-1)
-    uniform = torch.tensor(uniforms, device=p.device).unsqueeze(1)
+    uniform = upload(uniforms, p.device, torch.float32).unsqueeze(1)
     index = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
     # Rounding can put the target on the total itself, past every index: then the likeliest will do.
     return torch.where(index < p.shape[-1], index, p.argmax(dim=-1, keepdim=True)).squeeze(1)
@@ -145,7 +181,7 @@ def _kept(logits: torch.Tensor, weights: torch.Tensor, rules: Sequence[Rule]) ->
     """Which tokens the cuts leave, bool [rows, vocabulary]."""
     threshold, ties = _last_kept(logits, weights, rules, CANDIDATES)
     equal = logits == threshold
-    min_p = torch.tensor([r.min_p if r.cuts else 0.0 for r in rules], device=logits.device).unsqueeze(1)
+    min_p = upload([r.min_p if r.cuts else 0.0 for r in rules], logits.device, torch.float32).unsqueeze(1)
     return ((logits > threshold) | (equal & (equal.cumsum(dim=-1) <= ties))) & (weights >= min_p)
 
 
@@ -157,8 +193,8 @@ def _last_kept(
     vocabulary = logits.shape[-1]
     candidates = min(candidates, vocabulary)
     cuts = [rule if rule.cuts else Rule(1.0) for rule in rules]
-    top_k = torch.tensor([rule.top_k or vocabulary for rule in cuts], device=logits.device).unsqueeze(1)
-    top_p = torch.tensor([rule.top_p for rule in cuts], device=logits.device).unsqueeze(1)
+    top_k = upload([rule.top_k or vocabulary for rule in cuts], logits.device).unsqueeze(1)
+    top_p = upload([rule.top_p for rule in cuts], logits.device, torch.float32).unsqueeze(1)
     best = logits.topk(candidates, dim=-1)
     p = weights.gather(1, best.indices)
     keep = torch.arange(candidates, device=logits.device) < top_k
@@ -170,10 +206,9 @@ def _last_kept(
     ties = (keep & (best.values == threshold)).sum(dim=-1, keepdim=True)
     if candidates < vocabulary:
         # The last candidate survived every cut, so a token that is not among them might as well.
-        reached = keep[:, -1].tolist()
-        again = [
-            n for n, rule in enumerate(cuts) if rule.top_k > candidates or (reached[n] and rule.top_p < 1)
-        ]
+        unsure = [n for n, rule in enumerate(cuts) if rule.top_p < 1]
+        reached = dict(zip(unsure, keep[unsure, -1].tolist(), strict=True)) if unsure else {}
+        again = [n for n, rule in enumerate(cuts) if rule.top_k > candidates or reached.get(n, False)]
         for n, rule in enumerate(cuts):
             if rule.top_k == 0 and rule.top_p >= 1:
                 threshold[n], ties[n] = -math.inf, vocabulary
@@ -183,15 +218,13 @@ def _last_kept(
     return threshold, ties
 
 
-def _with_logprobs(
+def _logprobs(
     token: torch.Tensor, logits: torch.Tensor, weights: torch.Tensor, total: torch.Tensor, top: int
-) -> Drawn:
-    """`logits`: of one row, divided by its temperature, the largest 0. `weights`: 0 for those that are cut off."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of `token` [1], then the likeliest tokens and theirs.
+
+    `logits`: of one row, divided by its temperature, the largest 0. `weights`: 0 for those that are cut off.
+    """
     logprobs = torch.where(weights > 0, logits - total.log(), -math.inf)
     best = logprobs.topk(min(top, len(logprobs)))
-    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return Drawn(
-        int(token),
-        float(logprobs[token]),
-        tuple((index, value) for index, value in pairs if value > -math.inf),
-    )
+    return logprobs.gather(0, token), best.indices, best.values

@@ -13,10 +13,17 @@ __all__ = ["SETTINGS", "Call"]
 SETTINGS = {"max_context": 1024, "kv_cache_gib": 0.05, "max_step_tokens": 64, "threads": 1}
 
 
-@pytest.fixture(scope="session")
-def make_engine(checkpoint):
+@pytest.fixture(scope="module")
+def overlap() -> str:
+    """Modules that make it both `off` and `on` run with either kind of engines."""
+    return "off"
+
+
+@pytest.fixture(scope="module")
+def make_engine(checkpoint, overlap):
     def make(weights="fp32", **settings):
-        return NativeEngine.from_settings(EngineSettings(**{**SETTINGS, **settings}), checkpoint(weights))
+        wanted = {**SETTINGS, "overlap": overlap, **settings}
+        return NativeEngine.from_settings(EngineSettings(**wanted), checkpoint(weights))
 
     return make
 

@@ -32,6 +32,11 @@ from gpt_oss_triton.wire import GenerationOptions, Lease
 from tests.unit.engine.conftest import SETTINGS, Call
 
 
+@pytest.fixture(scope="module", params=["off", "on"], ids=["in turn", "overlapping"])
+def overlap(request):
+    return request.param
+
+
 def wait_until(condition, timeout=10.0):
     deadline = time.monotonic() + timeout
     while not condition():
@@ -215,14 +220,14 @@ def test_too_little_cache_preempts_and_still_answers_all(make_engine, engine):
 def test_a_failing_sequence_fails_alone(make_engine):
     engine = make_engine()
     runner = engine._runner
-    run, poison = runner.run, 77
+    launch, poison = runner.launch, 77
 
-    def failing(chunks):
+    def failing(chunks, before):
         if any(poison in chunk.sequence.token_ids for chunk in chunks):
             raise RuntimeError("bad kernel")
-        return run(chunks)
+        return launch(chunks, before)
 
-    runner.run = failing
+    runner.launch = failing
     calls = [Call(engine, [n, n + 1], max_tokens=30) for n in (10, 20, 30)]
     bad = Call(engine, [poison])
     failed = bad.end()
@@ -237,15 +242,15 @@ def test_a_failing_sequence_fails_alone(make_engine):
 
 def test_a_cancel_during_the_step_that_fails_harms_nobody(make_engine):
     engine = make_engine()
-    run = engine._runner.run
+    launch = engine._runner.launch
 
-    def failing(chunks):
+    def failing(chunks, before):
         if any(77 in chunk.sequence.token_ids for chunk in chunks):
             engine.cancel(bad_id[0])
             raise RuntimeError("bad kernel")
-        return run(chunks)
+        return launch(chunks, before)
 
-    engine._runner.run = failing
+    engine._runner.launch = failing
     bad_id = []
     other = Call(engine, [1], max_tokens=200)
     other.until(NewTokens)
@@ -260,19 +265,19 @@ def test_a_failed_step_leaves_no_tensors_behind_for_the_retry(make_engine, monke
     # pytest keeps log records, and with them the traceback that this test is about.
     monkeypatch.setattr(native.log, "exception", lambda *args: None)
     engine = make_engine()
-    run = engine._runner.run
+    launch = engine._runner.launch
     held: list[weakref.ref] = []
     still_held = []
 
-    def failing(chunks):
+    def failing(chunks, before):
         if len(chunks) > 1:
             large = torch.zeros(1000)
             held.append(weakref.ref(large))
             raise torch.OutOfMemoryError
         still_held.extend(ref() for ref in held if ref() is not None)
-        return run(chunks)
+        return launch(chunks, before)
 
-    engine._runner.run = failing
+    engine._runner.launch = failing
     calls = [Call(engine, [n, n + 1]) for n in (10, 20, 30)]
     assert [call.end().finish_reason for call in calls] == ["length"] * 3
     assert held
@@ -293,7 +298,7 @@ def test_a_raising_stop_text_fails_its_request_only(engine):
 def test_logits_that_are_no_numbers_fail_the_request_and_are_not_reused(make_engine):
     engine = make_engine()
     forward = engine._runner._executor.forward
-    engine._runner._executor.forward = lambda segments: forward(segments) * float("nan")
+    engine._runner._executor.forward = lambda *step: forward(*step) * float("nan")
     prompt = list(range(500, 540))
     assert isinstance(Call(engine, prompt).end().error, InternalError)
     engine._runner._executor.forward = forward
@@ -306,12 +311,12 @@ def test_logits_that_are_no_numbers_fail_the_request_and_are_not_reused(make_eng
 def test_a_failed_device_ends_everything_and_refuses_more(make_engine):
     engine = make_engine()
 
-    def lost(chunks):
+    def lost(chunks, before):
         raise torch.AcceleratorError("device lost\nmore")
 
     calls = [Call(engine, [n], max_tokens=900) for n in range(3)]
     calls[0].until(NewTokens)
-    engine._runner.run = lost
+    engine._runner.launch = lost
     for call in calls:
         assert isinstance(call.end().error, EngineUnavailable)
     with pytest.raises(EngineUnavailable):
@@ -332,8 +337,10 @@ def test_close_lets_end_what_ends_in_time(make_engine):
 
 def test_close_cancels_what_does_not(make_engine):
     engine = make_engine()
-    run = engine._runner.run
-    engine._runner.run = lambda chunks: time.sleep(0.02) or run(chunks)  # 1000 tokens take 20 s at least
+    launch = engine._runner.launch
+    engine._runner.launch = lambda chunks, before: (
+        time.sleep(0.02) or launch(chunks, before)
+    )  # 1000 tokens take 20 s at least
     call = Call(engine, [2], max_tokens=1000)
     call.until(NewTokens)
     engine.close(drain_s=0.1)
@@ -344,14 +351,14 @@ def test_close_ends_what_a_hanging_step_holds(make_engine, monkeypatch):
     monkeypatch.setattr(native, "CLOSE_TIMEOUT_S", 0.1)
     engine = make_engine()
     entered, released = threading.Event(), threading.Event()
-    run = engine._runner.run
+    launch = engine._runner.launch
 
-    def hanging(chunks):
+    def hanging(chunks, before):
         entered.set()
         released.wait(30)
-        return run(chunks)
+        return launch(chunks, before)
 
-    engine._runner.run = hanging
+    engine._runner.launch = hanging
     call = Call(engine, [1])
     entered.wait(30)
     engine.close()

@@ -9,6 +9,12 @@ from gpt_oss_triton.engine.protocol import NewTokens, PromptAccepted
 from gpt_oss_triton.wire import Lease
 from tests.unit.engine.conftest import Call
 
+
+@pytest.fixture(scope="module", params=["off", "on"], ids=["in turn", "overlapping"])
+def overlap(request):
+    return request.param
+
+
 DEADLINE_S = 10.0
 
 
@@ -92,7 +98,7 @@ def test_numbers_that_are_none_end_the_leases_on_them(make_engine):
     prompt = list(range(500, 540))
     Call(engine, prompt, lease=Lease("s", 60)).end()
     forward = engine._runner._executor.forward
-    engine._runner._executor.forward = lambda segments: forward(segments) * float("nan")
+    engine._runner._executor.forward = lambda *step: forward(*step) * float("nan")
     Call(engine, prompt).end()
     load = engine.load()
     assert (load.leases, load.blocks_cached, load.leases_ended["failed"]) == (0, 0, 1)
@@ -118,8 +124,10 @@ def test_a_salt_changes_no_answer(engine):
 def test_the_step_is_tuned_and_reset(make_engine):
     engine = make_engine(max_sequences=8)
     chunks = []
-    run = engine._runner.run
-    engine._runner.run = lambda step: chunks.append(sum(c.tokens for c in step)) or run(step)
+    launch = engine._runner.launch
+    engine._runner.launch = lambda step, before: (
+        chunks.append(sum(c.tokens for c in step)) or launch(step, before)
+    )
     assert engine.load().max_step_tokens == 64
     engine.tune(16)
     assert engine.load().max_step_tokens == 16
@@ -153,15 +161,15 @@ def test_the_load_tells_what_the_engine_is(make_engine):
 def test_the_load_tells_what_waits_and_how_long(make_engine):
     engine = make_engine(max_sequences=1)
     gate, entered = threading.Event(), threading.Event()
-    run = engine._runner.run
+    launch = engine._runner.launch
 
-    def gated(chunks):
+    def gated(chunks, before):
         entered.set()
         gate.wait(DEADLINE_S)
-        return run(chunks)
+        return launch(chunks, before)
 
     assert engine.load().prefill_tokens_per_s == 0
-    engine._runner.run = gated
+    engine._runner.launch = gated
     first = Call(engine, range(100), max_tokens=2)
     assert entered.wait(DEADLINE_S)
     second = Call(engine, range(300, 350), max_tokens=2)
@@ -196,8 +204,8 @@ def test_a_cached_prefix_is_not_counted_as_left(make_engine):
 def test_copies_that_come_together_compute_their_prompt_once(make_engine):
     engine = make_engine(max_sequences=8)
     gate = threading.Event()
-    run = engine._runner.run
-    engine._runner.run = lambda chunks: gate.wait(DEADLINE_S) and run(chunks)
+    launch = engine._runner.launch
+    engine._runner.launch = lambda chunks, before: gate.wait(DEADLINE_S) and launch(chunks, before)
     prompt = list(range(6000, 6200))
     calls = [Call(engine, prompt, temperature=1.0, top_k=4, seed=n, max_tokens=6) for n in range(8)]
     gate.set()
@@ -213,21 +221,21 @@ def test_copies_that_come_together_compute_their_prompt_once(make_engine):
 
 def test_when_the_computing_one_is_cancelled_or_fails_the_next_takes_over(make_engine):
     engine = make_engine(max_sequences=8)
-    run = engine._runner.run
+    launch = engine._runner.launch
     prompt = list(range(6000, 6200))
     doomed = {}
 
-    def ending(chunks):
+    def ending(chunks, before):
         for chunk in chunks:
             if chunk.sequence.request.request_id in doomed and chunk.sequence.computed:
                 if doomed[chunk.sequence.request.request_id] == "cancel":
                     engine.cancel(chunk.sequence.request.request_id)
                 else:
                     raise RuntimeError("bad kernel")
-        return run(chunks)
+        return launch(chunks, before)
 
     gate = threading.Event()
-    engine._runner.run = lambda chunks: gate.wait(DEADLINE_S) and ending(chunks)
+    engine._runner.launch = lambda chunks, before: gate.wait(DEADLINE_S) and ending(chunks, before)
     calls = [Call(engine, prompt) for _ in range(4)]
     doomed |= {calls[0].id: "cancel", calls[1].id: "fail"}
     gate.set()

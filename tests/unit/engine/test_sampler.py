@@ -20,7 +20,7 @@ def row(vocabulary, prompt=(), **options):
 def sample(logits, rows):
     return [
         None if outcome is None else outcome.token
-        for outcome in sampler.sample(logits, [(row, 0) for row in rows])
+        for outcome in sampler.SampledRows(logits, [(row, 0) for row in rows]).outcomes()
     ]
 
 

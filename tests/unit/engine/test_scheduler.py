@@ -1,5 +1,6 @@
 """The scheduler starves nobody, loses no block and never exceeds its budget."""
 
+import collections
 import random
 
 import torch
@@ -288,12 +289,12 @@ class Cache:
     def slot(self, table, position):
         return table[position // self.block_size] * self.block_size + position % self.block_size
 
-    def run(self, chunk):
-        sequence, tokens = chunk.sequence, [*chunk.sequence.token_ids, *chunk.draft]
-        end = sequence.computed + chunk.tokens
-        seen_from = {"full": 0, "sliding": max(0, sequence.computed - self.window + 1)}
+    def run(self, chunk, carried=()):
+        sequence, tokens = chunk.sequence, [*chunk.sequence.token_ids, *carried, *chunk.draft]
+        end = chunk.start + chunk.tokens
+        seen_from = {"full": 0, "sliding": max(0, chunk.start - self.window + 1)}
         for kind, table in (("full", sequence.blocks), ("sliding", sequence.window_blocks)):
-            for position in range(sequence.computed, end):
+            for position in range(chunk.start, end):
                 self.written[self.slot(table, position)] = kind, tuple(tokens[: position + 1])
             for position in range(seen_from[kind], end):
                 assert self.written[self.slot(table, position)] == (kind, tuple(tokens[: position + 1])), (
@@ -335,19 +336,67 @@ def cancel_one(s, rng, live):
         s.remove(victim)
 
 
-@settings(max_examples=150)
+class Steps:
+    """Launches steps and lands them, at once or one behind the other."""
+
+    def __init__(self, scheduler, cache, overlap):
+        self.scheduler, self.cache, self.overlap = scheduler, cache, overlap
+        self.flying = None
+        self.unknown = collections.defaultdict(list)  # tokens that are sampled and not told
+
+    def advance(self, chunks, rng, between):
+        """`between`: called while the step is under way."""
+        for chunk in chunks:
+            unknown = self.unknown[id(chunk.sequence)]
+            self.cache.run(chunk, unknown)
+            if chunk.samples and self.overlap:
+                unknown.append(Cache.next_token([*chunk.sequence.token_ids, *unknown]))
+        self.scheduler.launched(chunks)
+        before, self.flying = self.flying, chunks
+        between()
+        if before is not None:
+            self.land(before, rng)
+        if not self.overlap:
+            self.finish(rng)
+
+    def finish(self, rng):
+        flying, self.flying = self.flying, None
+        if flying is not None:
+            self.land(flying, rng)
+
+    def land(self, chunks, rng):
+        s = self.scheduler
+        s.landed(chunks)
+        live = [chunk for chunk in chunks if chunk.sequence.finish_reason is None]
+        for chunk in live:
+            if chunk.samples and self.overlap:
+                chunk.sequence.append(self.unknown[id(chunk.sequence)].pop(0))
+            elif chunk.samples:
+                sample(chunk)
+        s.commit(live, rng.random())
+        for chunk in live:
+            one = chunk.sequence
+            assert one.uncomputed > 0
+            if one.finish_reason:
+                if not self.overlap:
+                    assert one.blocks_held == s.tables.shape.held(len(one.token_ids) - 1)
+                s.remove(one)
+
+
+@settings(max_examples=300)
 @given(st.integers(0, 2**32))
 def test_random_traffic_finishes_within_budget_and_as_it_would_alone(seed):
     rng = random.Random(seed)
     size = rng.choice([1, 2, 4])
     blocks, budget, most = rng.randrange(6, 20), rng.randrange(1, 12), rng.randrange(1, 6)
     window = rng.choice([1, 2, 3, 5, 8, 16, 100])
+    overlap = rng.random() < 0.5
     s = scheduler(
         blocks, size, watermark=rng.random(), window=window, max_sequences=most, max_step_tokens=budget,
-        speculates=rng.random() < 0.5, pace=PromptPace(rng.choice([0, 2])),
+        speculates=not overlap and rng.random() < 0.5, pace=PromptPace(rng.choice([0, 2])),
     )  # fmt: skip
-    shape, cache = s.tables.shape, Cache(size, window)
-    capacity = shape.most_tokens(s.pool.total)
+    steps = Steps(s, Cache(size, window), overlap)
+    capacity = s.tables.shape.most_tokens(s.pool.total)
     trunk = [rng.randrange(2) for _ in range(capacity)]  # whose beginnings most prompts share
     pending = []
     for n in range(rng.randrange(1, 14)):
@@ -356,38 +405,61 @@ def test_random_traffic_finishes_within_budget_and_as_it_would_alone(seed):
         limit, session = rng.randrange(1, capacity - length + 1), rng.choice([None, "a", "b", "c"])
         pending.append(sequence(str(n), prompt, limit=limit, block_size=size, session=session))
     everyone = list(pending)
+
+    def perhaps_cancel():
+        if rng.random() < 0.03:
+            cancel_one(s, rng, everyone)
+
     for _ in range(5000):
         while pending and rng.random() < 0.3:
             s.add(pending.pop())
         if not (pending or s.running or s.waiting):
             break
-        chunks = s.schedule()
-        assert bool(chunks) == bool(s.running), "work is left but nothing is scheduled"
-        assert s.running or not s.waiting, "they wait for nobody"
+        chunks = s.schedule(flying=steps.flying is not None)
+        if steps.flying is None:
+            assert bool(chunks) == bool(s.running), "work is left but nothing is scheduled"
+            assert s.running or not s.waiting, "they wait for nobody"
         assert sum(chunk.tokens for chunk in chunks) <= max(budget, most)
         assert len(s.running) <= most
         assert [c.tokens > 1 for c in chunks] == sorted(c.tokens > 1 for c in chunks)
-        for chunk in chunks:
-            cache.run(chunk)
-        if rng.random() < 0.03:  # in the middle of a step
-            cancel_one(s, rng, everyone)
-        live = [chunk for chunk in chunks if chunk.sequence.finish_reason is None]
-        for chunk in live:
-            if chunk.samples:
-                sample(chunk)
-        s.commit(live, rng.random())
-        for chunk in live:
-            assert chunk.sequence.uncomputed > 0
-            if chunk.sequence.finish_reason:
-                assert chunk.sequence.blocks_held == shape.held(len(chunk.sequence.token_ids) - 1)
-                s.remove(chunk.sequence)
+        if chunks:
+            steps.advance(chunks, rng, perhaps_cancel)
+        else:
+            steps.finish(rng)
         s.pool.check()
         check_holdings(s)
-        if rng.random() < 0.03:
-            cancel_one(s, rng, everyone)
+        perhaps_cancel()
+    steps.finish(rng)
     assert all(one.finish_reason for one in everyone)
     assert all(one.token_ids == answer_alone(one) for one in everyone if one.finish_reason == "length")
     assert s.pool.used == 0
+
+
+def test_a_step_is_scheduled_before_the_tokens_of_the_last_one_are_known():
+    s = scheduler(max_step_tokens=8)
+    one = sequence("one", [1, 2, 3], limit=3)
+    s.add(one)
+    s.launched(s.schedule())
+    assert (one.unknown, one.length, one.uncomputed) == (1, 4, 1)
+    ahead = s.schedule(flying=True)
+    assert [(chunk.start, chunk.tokens, chunk.samples) for chunk in ahead] == [(3, 1, True)]
+
+
+def test_what_surely_ends_is_not_computed_further():
+    s = scheduler(max_step_tokens=8)
+    s.add(sequence("one", [1, 2, 3], limit=1))
+    s.launched(s.schedule())
+    assert s.schedule(flying=True) == []
+
+
+def test_nothing_is_scheduled_ahead_of_a_token_that_decides_what_may_follow():
+    s = scheduler(max_step_tokens=8)
+    s.add(sequence("plain", [1, 2, 3]))
+    penalized = sequence("penalized", [4, 5])
+    penalized.sampling.options = GenerationOptions(frequency_penalty=1.0)
+    s.add(penalized)
+    s.launched(s.schedule())
+    assert s.schedule(flying=True) == []
 
 
 def paced(**options):

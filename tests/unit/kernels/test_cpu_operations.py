@@ -347,7 +347,7 @@ def test_vocabulary(fast: CpuOperations, words: int, hidden: int, rows: int) -> 
     x = torch.randn(rows, hidden)
     want = exact(weight, norm, x)
     assert_near(vocabulary.logits(x).double(), want, 1e-3)
-    assert vocabulary.likeliest(x) == want.argmax(dim=-1).tolist()
+    assert vocabulary.likeliest(x).tolist() == want.argmax(dim=-1).tolist()
 
 
 def test_tokens_that_the_screen_cannot_tell_apart(fast: CpuOperations) -> None:
@@ -356,9 +356,9 @@ def test_tokens_that_the_screen_cannot_tell_apart(fast: CpuOperations) -> None:
     weight[7:] *= 1 - 2**-7
     norm = Norm(torch.ones(64, dtype=BF16), 1e-5)
     x = weight[0].float().unsqueeze(0)
-    assert fast.vocabulary(weight, norm).likeliest(x) == [0]
+    assert fast.vocabulary(weight, norm).likeliest(x).tolist() == [0]
     weight[300] *= 1.03
-    assert fast.vocabulary(weight, norm).likeliest(torch.cat((x, -x))) == [
+    assert fast.vocabulary(weight, norm).likeliest(torch.cat((x, -x))).tolist() == [
         300,
         exact(weight, norm, -x).argmax(),
     ]
@@ -369,7 +369,9 @@ def test_inputs_with_a_few_huge_values(fast: CpuOperations) -> None:
     weight, norm = bf16(3000, 256), Norm(torch.ones(256, dtype=BF16), 1e-5)
     x = torch.randn(6, 256)
     x[:, 3] = 500
-    assert fast.vocabulary(weight, norm).likeliest(x) == exact(weight, norm, x).argmax(dim=-1).tolist()
+    assert (
+        fast.vocabulary(weight, norm).likeliest(x).tolist() == exact(weight, norm, x).argmax(dim=-1).tolist()
+    )
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -378,7 +380,7 @@ def test_a_row_without_numbers_has_no_token(fast: CpuOperations, value: float) -
     x = torch.randn(3, 32)
     x[1, 0] = value
     tokens = vocabulary.likeliest(x)
-    assert [token is None for token in tokens] == [False, True, False]
+    assert (tokens < 0).tolist() == [False, True, False]
     assert torch.isfinite(vocabulary.logits(x)).all(dim=1).tolist() == [True, False, True]
 
 

@@ -10,12 +10,12 @@ import torch
 
 from gpt_oss_triton.kernels import sampling
 from gpt_oss_triton.kernels.cpu import library
-from gpt_oss_triton.kernels.sampling import Rule, draw, draw_on_cpu, draw_reference, forbid, forbid_reference
+from gpt_oss_triton.kernels.sampling import CpuDraws, ReferenceDraws, Rule, draw, forbid, forbid_reference
 
 needs_kernels = pytest.mark.skipif(
     library.why_unavailable() is not None, reason=str(library.why_unavailable())
 )
-both = pytest.mark.parametrize("function", [pytest.param(draw_on_cpu, marks=needs_kernels), draw_reference])
+both = pytest.mark.parametrize("function", [pytest.param(CpuDraws, marks=needs_kernels), ReferenceDraws])
 
 
 def tokens(drawn):
@@ -64,7 +64,7 @@ def test_tokens_and_logprobs_are_those_of_the_definition(function, vocabulary, k
         logits[torch.rand(12, vocabulary) < 0.5] = -math.inf
         logits[:, vocabulary // 2] = 1.0
     rules = [random_rule(rng, vocabulary) for _ in range(12)]
-    for row, rule, drawn in zip(logits, rules, function(logits.clone(), rules), strict=True):
+    for row, rule, drawn in zip(logits, rules, function(logits.clone(), rules).read(), strict=True):
         want = distribution(row, rule)
         if rule.temperature == 0:
             assert drawn.token == int(row.argmax())
@@ -90,15 +90,18 @@ def test_the_whole_vocabulary_is_drawn_from_as_by_the_reference(options, spread)
     torch.manual_seed(0)
     logits = torch.randn(16, 201_088) * spread
     rules = [Rule(0.3 + n / 16, (n + 0.5) / 16, **options) for n in range(16)]
-    same = [a == b for a, b in zip(draw_on_cpu(logits, rules), draw_reference(logits, rules), strict=True)]
+    same = [
+        a == b
+        for a, b in zip(CpuDraws(logits, rules).read(), ReferenceDraws(logits, rules).read(), strict=True)
+    ]
     assert sum(same) >= 15
 
 
-@pytest.mark.parametrize("function", [pytest.param(draw_on_cpu, marks=needs_kernels), draw_reference, draw])
+@pytest.mark.parametrize("function", [pytest.param(CpuDraws, marks=needs_kernels), ReferenceDraws, draw])
 def test_the_number_divides_the_interval_by_probability(function):
     logits = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().repeat(4, 1)
     rules = [Rule(1.0, uniform) for uniform in (0.05, 0.15, 0.55, 0.999)]
-    assert tokens(function(logits, rules)) == [0, 1, 2, 3]
+    assert tokens(function(logits, rules).read()) == [0, 1, 2, 3]
 
 
 @both
@@ -106,7 +109,7 @@ def test_what_cannot_be_drawn_is_not(function):
     logits = torch.full((3, 40), -math.inf)
     logits[:, 20] = 5.0
     rules = [Rule(1.0, 0.0), Rule(0.01, 0.5, top_p=0.5), Rule(2.0, 1 - 2**-53, top_k=30, top=5)]
-    drawn = function(logits, rules)
+    drawn = function(logits, rules).read()
     assert tokens(drawn) == [20, 20, 20]
     assert drawn[2].top == ((20, 0.0),)
 
@@ -114,9 +117,9 @@ def test_what_cannot_be_drawn_is_not(function):
 @both
 def test_of_equal_logits_the_first_are_kept(function):
     logits = torch.tensor([[0.0, 1.0, 1.0, 1.0, -1.0]])
-    seen = {tokens(function(logits, [Rule(1.0, n / 50, top_k=2)]))[0] for n in range(50)}
+    seen = {tokens(function(logits, [Rule(1.0, n / 50, top_k=2)]).read())[0] for n in range(50)}
     assert seen == {1, 2}
-    seen = {tokens(function(logits, [Rule(1.0, n / 50, top_p=0.5)]))[0] for n in range(50)}
+    seen = {tokens(function(logits, [Rule(1.0, n / 50, top_p=0.5)]).read())[0] for n in range(50)}
     assert seen == {1, 2}
 
 
@@ -128,9 +131,9 @@ def test_rows_without_numbers_have_no_token_and_do_no_harm(function):
     logits[1, 4] = math.inf
     logits[2] = -math.inf
     for options in ({}, {"top_p": 0.5}, {"top_k": 3, "top": 4}):
-        drawn = function(logits, [Rule(1.0, 0.5, **options)] * 4)
+        drawn = function(logits, [Rule(1.0, 0.5, **options)] * 4).read()
         assert drawn[:3] == [None] * 3
-        assert drawn[3] == function(logits[3:], [Rule(1.0, 0.5, **options)])[0]
+        assert drawn[3] == function(logits[3:], [Rule(1.0, 0.5, **options)]).read()[0]
 
 
 @both
@@ -138,8 +141,8 @@ def test_a_row_does_not_depend_on_its_company(function):
     torch.manual_seed(0)
     logits = torch.randn(9, 3000)
     rules = [random_rule(random.Random(n), 3000) for n in range(9)]
-    together = function(logits, rules)
-    assert together == [function(logits[n : n + 1], rules[n : n + 1])[0] for n in range(9)]
+    together = function(logits, rules).read()
+    assert together == [function(logits[n : n + 1], rules[n : n + 1]).read()[0] for n in range(9)]
 
 
 @pytest.mark.parametrize("function", [pytest.param(forbid, marks=needs_kernels), forbid_reference])

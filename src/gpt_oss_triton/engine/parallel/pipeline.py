@@ -68,7 +68,7 @@ class PipelineExecutor:
     def lost(self) -> str | None:
         return self._team.lost
 
-    def forward(self, segments: list[Segment]) -> torch.Tensor:
+    def forward(self, segments: list[Segment], sampled: torch.Tensor | None = None) -> torch.Tensor:
         pieces = cut(segments, self._group.ranks)
         self._team.tell(Step(pieces))
         with self._team.in_step():

@@ -113,7 +113,7 @@ class TensorExecutor:
     def lost(self) -> str | None:
         return self._team.lost
 
-    def forward(self, segments: list[Segment]) -> torch.Tensor:
+    def forward(self, segments: list[Segment], sampled: torch.Tensor | None = None) -> torch.Tensor:
         self._team.tell(Step([segments]))
         with self._team.in_step():
             return self._model.forward(self._builder.build(segments), self._cache)
@@ -140,7 +140,7 @@ class SharedVocabulary:
                 parts.append(part)
         return torch.cat(parts, dim=1)
 
-    def likeliest(self, x: torch.Tensor) -> list[int | None]:
+    def likeliest(self, x: torch.Tensor) -> torch.Tensor:
         self._team.tell(Likeliest(len(x)))
         with self._team.in_step():
             self._group.broadcast(x.contiguous())
@@ -151,8 +151,7 @@ class SharedVocabulary:
             values, tokens = torch.stack(found).unbind(-1)
             best = values.max(dim=0)  # NaN where any rank found one
             token = tokens.gather(0, best.indices.unsqueeze(0)).squeeze(0)
-            ids = torch.where(torch.isfinite(best.values), token, -1).long().tolist()
-        return [token if token >= 0 else None for token in ids]
+            return torch.where(torch.isfinite(best.values), token, -1).long()
 
 
 def largest(vocabulary: Vocabulary, x: torch.Tensor, first: int) -> torch.Tensor:

@@ -193,13 +193,13 @@ class ScreenedVocabulary:
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         return self._product(x)
 
-    def likeliest(self, x: torch.Tensor) -> list[int | None]:
+    def likeliest(self, x: torch.Tensor) -> torch.Tensor:
         out = torch.empty(len(x), dtype=torch.int64)
         load().likeliest_tokens(
             torch.get_num_threads(), x.data_ptr(), len(x), self._inputs, self._norm.data_ptr(), self._eps,
             self._product.tiles.data_ptr(), ctypes.byref(self._screen), self._outputs, out.data_ptr(),
         )  # fmt: skip
-        return [token if token >= 0 else None for token in out.tolist()]
+        return out
 
 
 def pack(weight: torch.Tensor, *, interleaved: bool = False) -> torch.Tensor:

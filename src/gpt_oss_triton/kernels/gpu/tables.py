@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from gpt_oss_triton.kernels.layout import PagedLayout
+from gpt_oss_triton.kernels.transfer import upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ class Tables:
         rows = [s.first for s in spans[decodes:]] + [spans[-1].last]
         return cls(
             decodes,
-            torch.tensor([row - rows[0] for row in rows], dtype=torch.int32).to(device),
-            torch.tensor([s.end for s in spans], dtype=torch.int32).to(device),
-            torch.tensor(blocks, dtype=torch.int32).to(device),
+            upload([row - rows[0] for row in rows], device, torch.int32),
+            upload([s.end for s in spans], device, torch.int32),
+            upload(blocks, device, torch.int32),
             layout.slots,
         )
 

@@ -1,0 +1,90 @@
+"""Launching a step before the last one's tokens are known changes nobody's answer."""
+
+import threading
+
+from gpt_oss_triton.engine.protocol import NewTokens
+from tests.unit.engine.conftest import Call
+
+OPTIONS = (
+    {"temperature": 0.0},
+    {"temperature": 1.0, "top_k": 20, "seed": 1},
+    {"temperature": 0.7, "top_p": 0.9, "seed": 2, "logprobs": 3},
+    {"temperature": 1.0, "top_k": 5, "seed": 3, "logit_bias": {7: 5.0}},
+)
+DECIDES = {"temperature": 1.0, "top_k": 20, "seed": 4, "frequency_penalty": 1.0}
+
+
+def answers(engine, options):
+    calls = [
+        Call(engine, range(100 * n, 100 * n + 30 * n + 1), max_tokens=8 + 5 * n, **one)
+        for n, one in enumerate(options)
+    ]
+    for call in calls:
+        call.end()
+    events = [[event for event in call.seen if isinstance(event, NewTokens)] for call in calls]
+    # Logits differ in their last bits when a step computes other sequences beside.
+    return [[(e.token_ids, e.logprobs and round(e.logprobs[0].logprob, 2)) for e in seen] for seen in events]
+
+
+def overlapped_steps(engine):
+    """Counts, from now on, the steps launched before the last one's end was seen."""
+    counted = []
+    launch = engine._runner.launch
+
+    def counting(chunks, before):
+        if before is not None:
+            counted.append(len(chunks))
+        return launch(chunks, before)
+
+    engine._runner.launch = counting
+    return counted
+
+
+def test_every_answer_is_the_same(make_engine):
+    in_turn, overlapping = make_engine(overlap="off"), make_engine(overlap="on")
+    counted = overlapped_steps(overlapping)
+    for options in (OPTIONS, (*OPTIONS, DECIDES), OPTIONS[1:] * 3):
+        assert answers(overlapping, options) == answers(in_turn, options)
+    assert len(counted) > 30
+    in_turn.close()
+    overlapping.close()
+
+
+def test_without_room_every_answer_is_the_same(make_engine):
+    in_turn, overlapping = make_engine(), make_engine(overlap="on", kv_cache_gib=250 * 1024 / 2**30)
+    assert answers(overlapping, OPTIONS) == answers(in_turn, OPTIONS)
+    assert overlapping.load().preemptions > 0
+    overlapping._scheduler.pool.check()
+    assert overlapping.load().blocks_used == 0
+    in_turn.close()
+    overlapping.close()
+
+
+def test_a_step_is_launched_before_the_last_one_is_waited_for(make_engine):
+    engine = make_engine(overlap="on")
+    launch = engine._runner.launch
+    launched, may_land = threading.Semaphore(0), threading.Event()
+
+    def gated(chunks, before):
+        flight = launch(chunks, before)
+        outcomes = flight.rows.outcomes
+        flight.rows.outcomes = lambda: may_land.wait(10) and outcomes()
+        launched.release()
+        return flight
+
+    engine._runner.launch = gated
+    call = Call(engine, [1, 2, 3], max_tokens=4)
+    assert launched.acquire(timeout=10)
+    assert launched.acquire(timeout=10), "while nobody knows what the first one sampled"
+    assert not any(isinstance(event, NewTokens) for event in call.seen)
+    may_land.set()
+    assert call.end().finish_reason == "length"
+    engine.close()
+
+
+def test_one_whose_next_token_depends_on_its_last_makes_steps_wait(make_engine):
+    engine = make_engine(overlap="on")
+    counted = overlapped_steps(engine)
+    Call(engine, [1, 2, 3], max_tokens=8, **DECIDES).end()
+    assert not counted
+    engine.close()
