@@ -120,9 +120,9 @@ class RowSampling:
             self._counts = torch.zeros(self._vocabulary, device=device)
         if o.repetition_penalty != 1:
             self._seen = torch.zeros(self._vocabulary, dtype=torch.bool, device=device)
-            self._seen[torch.tensor(self._prompt_token_ids, device=device)] = True
-        self._bias_ids = torch.tensor(list(o.logit_bias), dtype=torch.int64, device=device)
-        self._bias = torch.tensor(list(o.logit_bias.values()), dtype=torch.float32, device=device)
+            self._seen[upload(self._prompt_token_ids, device)] = True
+        self._bias_ids = upload(list(o.logit_bias), device)
+        self._bias = upload(list(o.logit_bias.values()), device, torch.float32)
 
     def rule(self, ahead: int = 0) -> Rule:
         """How the next token is drawn, or the one that comes `ahead` tokens after it."""
