@@ -24,7 +24,6 @@ _LENGTHS = _CAPITALS + PLACES
 NOTHING = _LENGTHS + PLACES + 1  # fills the rows of short tokens; its vector is zero
 FEATURES = NOTHING + 1
 WIDTH = 2 * PLACES + 2  # most features of one token
-_BEGINNING = 3  # letters
 _DIGITS = 3  # of a number token, at most
 
 
@@ -61,17 +60,24 @@ def can_be_written(token_id: int) -> bool:
     return 0 < len(text) <= PLACES and all(byte in b"\n\t" or 32 <= byte < 127 for byte in text)
 
 
-def beginnings() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Text tokens that can be written, those together whose first letters are the same whatever sign or blank comes
-    before; and for every token of the vocabulary where its like begin among them, and how many there are."""
-    groups: dict[bytes, list[int]] = defaultdict(list)
-    for token in filter(can_be_written, range(FIRST_SPECIAL)):
-        text = token_bytes(token).lower()
-        groups[(text if text[:1].isalnum() else text[1:])[:_BEGINNING]].append(token)
-    ordered = np.array([token for group in groups.values() for token in group])
-    first, count = np.zeros(VOCABULARY, dtype=np.int64), np.zeros(VOCABULARY, dtype=np.int64)
-    begin = 0
-    for group in groups.values():
-        first[group], count[group] = begin, len(group)
-        begin += len(group)
-    return ordered, first, count
+class Alike:
+    """Text tokens that can be written, those together that have some letters in common, whatever sign or blank comes
+    before them.
+
+    Attributes:
+        tokens: int64, group by group.
+        first, count: int64 [vocabulary], where each token's group begins among them, and how many it has.
+    """
+
+    def __init__(self, letters: slice) -> None:
+        """`letters`: places of those that are the same."""
+        groups: dict[bytes, list[int]] = defaultdict(list)
+        for token in filter(can_be_written, range(FIRST_SPECIAL)):
+            text = token_bytes(token).lower()
+            groups[(text if text[:1].isalnum() else text[1:])[letters]].append(token)
+        self.tokens = np.array([token for group in groups.values() for token in group])
+        self.first, self.count = np.zeros((2, VOCABULARY), dtype=np.int64)
+        begin = 0
+        for group in groups.values():
+            self.first[group], self.count[group] = begin, len(group)
+            begin += len(group)

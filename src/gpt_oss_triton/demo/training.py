@@ -49,14 +49,14 @@ class Plan:
     """
 
     seed: int = 1
-    tokens: int = 60_000_000
+    tokens: int = 34_000_000
     samples: int = 48
     batch_tokens: int = 16384
-    negatives: int = 2048
+    negatives: int = 4096
     matrix_rate: float = 0.007
     rate: float = 1e-3
     warmup: int = 100  # steps
-    cooling: float = 0.3
+    cooling: float = 0.6
 
 
 class Training:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gpt_oss_triton.demo.spelling import FEATURES, NOTHING, beginnings, can_be_written, feature_table
+from gpt_oss_triton.demo.spelling import FEATURES, NOTHING, Alike, can_be_written, feature_table
 from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL
 from gpt_oss_triton.options import VOCABULARY
 
@@ -18,7 +18,8 @@ ROUND = 64
 # Of a spelling's vector as an output row: the first logits are small, and yet can name one token.
 OUT_SCALE = 1 / 8
 _FEATURE_STD = 0.35  # of about eight that make a token
-_ALIKE = 12  # tokens like a target that are counted
+_LETTERS = (slice(3), slice(1, 4))  # what tokens have in common that are easily taken for each other
+_ALIKE = 8  # of either kind are counted beside a target
 _FORGOTTEN = 0.1  # share of the own rows that one batch of training goes without
 
 
@@ -48,19 +49,19 @@ class Vocabulary(nn.Module):
         rare = F.pad(spoken, (0, VOCABULARY - FIRST_SPECIAL)) & (place < 0)
         self.register_buffer("rare", rare.nonzero().squeeze(1), persistent=False)
         self.register_buffer("_rare", rare, persistent=False)
-        alike, first, count = beginnings()
-        self.register_buffer("_by_beginning", torch.from_numpy(alike), persistent=False)
-        self.register_buffer("_first", torch.from_numpy(first), persistent=False)
-        self.register_buffer("_count", torch.from_numpy(count), persistent=False)
+        groups = [Alike(letters) for letters in _LETTERS]
+        for name in ("tokens", "first", "count"):
+            parts = torch.stack([torch.from_numpy(getattr(group, name)) for group in groups])
+            self.register_buffer(f"_alike_{name}", parts, persistent=False)
 
     own: torch.Tensor
     features: torch.Tensor
     place: torch.Tensor
     rare: torch.Tensor
     _rare: torch.Tensor
-    _by_beginning: torch.Tensor
-    _first: torch.Tensor
-    _count: torch.Tensor
+    _alike_tokens: torch.Tensor
+    _alike_first: torch.Tensor
+    _alike_count: torch.Tensor
 
     def _spelled(self, tokens: torch.Tensor) -> torch.Tensor:
         return F.embedding_bag(self.features[tokens], self.spelling, mode="sum", padding_idx=NOTHING)
@@ -89,7 +90,7 @@ class Vocabulary(nn.Module):
         """Sum of the cross entropies of [n, hidden] states and int64 [n] targets over the whole vocabulary.
 
         All own tokens are counted, and what is easily taken for a target: the tokens of the `context`, int64 [m], and
-        some that begin like a target. Of the other ones a random sample stands for all.
+        some that are spelled like a target. Of the other ones a random sample stands for all.
         """
         likely = torch.cat((context, self._alike(torch.unique(targets))))
         others = torch.unique(torch.cat((targets[self.place[targets] < 0], likely[self._rare[likely]])))
@@ -108,10 +109,11 @@ class Vocabulary(nn.Module):
         return F.cross_entropy(logits, where[targets], reduction="sum")
 
     def _alike(self, tokens: torch.Tensor) -> torch.Tensor:
-        """For each rare token some that begin with the same letters."""
+        """For each rare token some that are spelled alike."""
         tokens = tokens[self._rare[tokens]]
-        drawn = torch.rand(len(tokens), _ALIKE, device=tokens.device) * self._count[tokens].unsqueeze(1)
-        return self._by_beginning[self._first[tokens].unsqueeze(1) + drawn.long()].flatten()
+        first, count = (part[:, tokens].unsqueeze(2) for part in (self._alike_first, self._alike_count))
+        drawn = first + (torch.rand(*first.shape[:2], _ALIKE, device=tokens.device) * count).long()
+        return self._alike_tokens.gather(1, drawn.flatten(1)).flatten()
 
     @torch.no_grad()
     def rows(self, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:

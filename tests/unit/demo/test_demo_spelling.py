@@ -5,7 +5,6 @@ from __future__ import annotations
 from gpt_oss_triton.demo.spelling import (
     NOTHING,
     WIDTH,
-    beginnings,
     can_be_written,
     feature_table,
     features_of,
@@ -44,13 +43,14 @@ def test_control_tokens_have_no_spelling() -> None:
     assert not can_be_written(encode_text("é")[0])
 
 
-def test_words_that_begin_alike_stand_together() -> None:
-    tokens, first, count = beginnings()
-    assert sorted(tokens.tolist()) == [token for token in range(FIRST_SPECIAL) if can_be_written(token)]
+def test_words_that_are_spelled_alike_stand_together() -> None:
+    alike = Alike(slice(3))
+    assert sorted(alike.tokens) == [token for token in range(FIRST_SPECIAL) if can_be_written(token)]
     (when,) = encode_text(".when")
-    alike = tokens[first[when] : first[when] + count[when]].tolist()
+    begin, count = alike.first[when], alike.count[when]
+    members = alike.tokens[begin : begin + count].tolist()
     for text in (" when", "_when", " where"):
         (token,) = encode_text(text)
-        assert token in alike
-    assert encode_text(" then")[0] not in alike
-    assert count[RETURN] == 0
+        assert token in members
+    assert encode_text(" then")[0] not in members
+    assert alike.count[RETURN] == 0
