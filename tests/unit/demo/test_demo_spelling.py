@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from gpt_oss_triton.demo.spelling import (
-    NOTHING,
-    WIDTH,
-    can_be_written,
-    feature_table,
-    features_of,
-)
+from gpt_oss_triton.demo.spelling import NOTHING, WIDTH, Alike, can_be_written, feature_table, features_of
 from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL, RETURN, encode_text
 
 
