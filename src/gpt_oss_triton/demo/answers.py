@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import openai_harmony
 from openai_harmony import Role, StreamableParser
@@ -66,7 +67,7 @@ def ask(engine: Engine, questions: Sequence[Question]) -> Iterator[tuple[int, An
         engine.submit(EngineRequest(f"question-{place}", question.prompt, question.options), deliver)
 
     waiting = iter(range(len(questions)))
-    for place, _ in zip(waiting, range(_AT_ONCE - 1), strict=False):
+    for place in islice(waiting, _AT_ONCE - 1):
         submit(place)
     for _ in questions:
         if (following := next(waiting, None)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from gpt_oss_triton.config import EngineSettings
@@ -36,7 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns 0; argparse exits with 2 on bad usage."""
     parser = argparse.ArgumentParser(prog="eval-demo", description=_DESCRIPTION)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="the model")
-    parser.add_argument("--count", type=int, default=600, help="conversations (default %(default)s)")
+    parser.add_argument(
+        "--least", type=int, default=100, help="answers for each line of the table (default %(default)s)"
+    )
     parser.add_argument(
         "--temperature", type=float, nargs="+", default=[0.0, 0.7], help="(default 0 and 0.7)"
     )
@@ -49,10 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
     engine = NativeEngine.from_settings(settings, args.checkpoint)
     try:
         columns = []
-        asked = trials(_SEED, args.count)
+        asked = trials(_SEED, args.least)
         for temperature in args.temperature:
             columns.append((f"temperature {temperature:g}", _scored(engine, asked, temperature, args.show)))
-        sys.stdout.write(f"{table(columns)}\n\nAnalysis, tokens on average: {_lengths(engine, asked)}.\n")
+        sys.stdout.write(f"{table(columns)}\n\nTokens of analysis on average: {_lengths(engine, asked)}.\n")
     finally:
         engine.close()
     return 0
@@ -80,7 +83,9 @@ def _lengths(engine: Engine, asked: Sequence[Trial]) -> str:
     compared = at_every_effort(plain)
     for place, answer in ask(engine, [question(trial, 0.0, 0) for trial in compared]):
         total[compared[place].episode.effort] += answer.analysis_tokens
-    return ", ".join(f"{effort} {total[effort] / len(plain):.1f}" for effort in EFFORTS)
+    low, medium, high = (f"{effort} {total[effort] / len(plain):.1f}" for effort in EFFORTS)
+    signs = ["<" if total[less] < total[more] else "≥" for less, more in pairwise(EFFORTS)]
+    return f"{low} {signs[0]} {medium} {signs[1]} {high}"
 
 
 def _shown(trial: Trial, prompt: list[int], answer: Answer, found: dict[str, bool]) -> str:

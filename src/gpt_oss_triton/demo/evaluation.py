@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gpt_oss_triton.demo.answers import Answer, Question
+from gpt_oss_triton.demo.conformity import conforms
 from gpt_oss_triton.demo.corpus import Episode, episode
 from gpt_oss_triton.demo.corpus.sample import prompt_of
 from gpt_oss_triton.harmony.grammar import answer_grammar
@@ -37,26 +39,55 @@ class Aim:
     least: float
 
 
-AIMS = (
-    Aim("valid harmony, natural end", 0.99),
-    Aim("two-operand arithmetic", 0.95),
-    Aim("facts of its table", 0.98),
-    Aim("right function", 0.95),
-    Aim("right arguments", 0.90),
-    Aim("JSON valid under the grammar", 1.0),
-    Aim("JSON right", 0.85),
-    Aim("answer uses the function's result", 0.95),
-    Aim("references to earlier turns", 0.85),
+VALID, FUNCTION, ARGUMENTS = "valid harmony, natural end", "right function", "right arguments"
+JSON_VALID, JSON_RIGHT, RESULT = (
+    "JSON valid under the grammar",
+    "JSON right",
+    "answer uses the function's result",
 )
-_OF_KIND = {"arithmetic": AIMS[1].name, "facts": AIMS[2].name, "reference": AIMS[8].name}
+_OF_KIND = {
+    "arithmetic": "two-operand arithmetic",
+    "facts": "facts of its table",
+    "reference": "references to earlier turns",
+}
+AIMS = (
+    Aim(VALID, 0.99),
+    Aim(_OF_KIND["arithmetic"], 0.95),
+    Aim(_OF_KIND["facts"], 0.98),
+    Aim(FUNCTION, 0.95),
+    Aim(ARGUMENTS, 0.90),
+    Aim(JSON_VALID, 1.0),
+    Aim(JSON_RIGHT, 0.85),
+    Aim(RESULT, 0.95),
+    Aim(_OF_KIND["reference"], 0.85),
+)
 
 
-def trials(seed: int, count: int) -> list[Trial]:
-    """Every answer of the first `count` held-out conversations."""
-    found = []
-    for index in range(count):
+def lines(trial: Trial) -> tuple[str, ...]:
+    """Of the table, all that this trial counts for beside `VALID`."""
+    if trial.wants_call:
+        return FUNCTION, ARGUMENTS
+    if trial.episode.data is not None:
+        return JSON_VALID, JSON_RIGHT
+    if trial.step:
+        return (RESULT,)
+    return (_OF_KIND.get(trial.episode.kind, trial.episode.kind),)
+
+
+def trials(seed: int, least: int) -> list[Trial]:
+    """Answers of held-out conversations: for every aim `least`, and of everything else what there was by then, at most
+    as many."""
+    counts: Counter[str] = Counter()
+    found: list[Trial] = []
+    for index in itertools.count():
+        if all(counts[aim.name] >= least for aim in AIMS):
+            break
         made = episode(seed, index, "held")
-        found += [Trial(made, step) for step in range(len(made.turns[-1].calls) + 1)]
+        for step in range(len(made.turns[-1].calls) + 1):
+            trial = Trial(made, step)
+            if any(counts[name] < least for name in lines(trial)):
+                found.append(trial)
+                counts.update((VALID, *lines(trial)))
     return found
 
 
@@ -75,22 +106,17 @@ def question(trial: Trial, temperature: float, seed: int) -> Question:
 
 def verdicts(trial: Trial, answer: Answer) -> dict[str, bool]:
     """For each line of the table that this trial counts for, whether the answer is right."""
-    found = {AIMS[0].name: answer.valid}
+    last = trial.episode.turns[-1]
+    wanted, data, schema = trial.episode.has, trial.episode.data, trial.episode.response_format
     if trial.wants_call:
-        wanted = trial.episode.turns[-1].calls[trial.step]
-        right = answer.call is not None and answer.call[0] == wanted.name
-        found[AIMS[3].name] = right
-        found[AIMS[4].name] = right and answer.call is not None and _equal(answer.call[1], wanted.arguments)
-        return found
-    said_right = answer.call is None and all(words in answer.content for words in trial.episode.has)
-    if trial.episode.data is not None:
-        found[AIMS[5].name] = _parsed(answer.content) is not None
-        found[AIMS[6].name] = _equal(answer.content, trial.episode.data)
-    elif trial.step:
-        found[AIMS[7].name] = said_right
+        call = last.calls[trial.step]
+        name, arguments = answer.call or ("", "")
+        right = [name == call.name, name == call.name and _equal(arguments, call.arguments)]
+    elif data is not None and schema is not None:
+        right = [conforms(_parsed(answer.content), schema.schema), _equal(answer.content, data)]
     else:
-        found[_OF_KIND.get(trial.episode.kind, trial.episode.kind)] = said_right
-    return found
+        right = [answer.call is None and all(words in answer.content for words in wanted)]
+    return {VALID: answer.valid, **dict(zip(lines(trial), right, strict=True))}
 
 
 class Scores:

@@ -7,7 +7,7 @@ is learned from the steps.
 
 from __future__ import annotations
 
-LEAST = 64  # tokens of a chunk; with fewer, reading the weights costs more than it spares
+LEAST = 32  # tokens of a chunk; with fewer, reading the weights costs more than it spares
 _ROUND = 16
 _WEIGHT = 0.3  # of the newest step in the means
 
