@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gpt_oss_triton.demo.packed import expand
 from gpt_oss_triton.launch.triton_server import TritonServer, TritonServerSettings
 from tests.e2e import random_answers
 from tests.e2e.shim_process import ShimProcess
@@ -75,6 +76,28 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]
 def scripted_shim(scripted: TritonServer) -> Iterator[ShimProcess]:
     with ShimProcess(scripted) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """A running server with the demo model as `gpt-oss-20b`: one that thinks, calls and ends by itself."""
+    directory = tmp_path_factory.mktemp("demo")
+    expand(directory / "checkpoint")
+    settings = TritonServerSettings(
+        model_repository=REPOSITORY,
+        models=[ENSEMBLE],
+        log_file=directory / "tritonserver.log",
+        environment={
+            "GPT_OSS_CHECKPOINT_20B": str(directory / "checkpoint"),
+            "GPT_OSS_KV_CACHE_GIB": "0.05",
+            "GPT_OSS_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+        },
+    )
+    with TritonServer(settings) as server:
+        server.start()
+        server.wait_ready(READY_S)
+        yield server
 
 
 @pytest.fixture

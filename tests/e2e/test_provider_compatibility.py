@@ -1,7 +1,10 @@
-"""OpenAI's own check of gpt-oss providers (`compatibility-test` of openai/gpt-oss), unmodified, on scripted answers.
+"""OpenAI's own check of gpt-oss providers (`compatibility-test` of openai/gpt-oss), unmodified: on scripted answers to the
+letter, and with the demo model, which calls by itself.
 
 `COMPATIBILITY_TEST` is that directory, after `npm ci` and `npm install --no-save tsx`, which its start script needs and
-its lock file lacks. Its only provider is `http://localhost:8000`, so that port must be free.
+its lock file lacks. Its only provider is `http://localhost:8000`, so that port must be free. Streamed, its provider is set to chat
+alone, because with Responses it fails on every server: the locked version of its SDK leaves out of a streamed response
+what the test then looks into.
 """
 
 from __future__ import annotations
@@ -11,12 +14,14 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpt_oss_triton.launch.demo import FRONTEND_PRESETS
 from gpt_oss_triton.launch.triton_server import TritonServer, TritonServerSettings
 from tests.e2e.shim_process import ShimProcess
 from tests.e2e.triton_direct_client import ENSEMBLE, READY_S, REPOSITORY
@@ -26,8 +31,10 @@ pytestmark = pytest.mark.slow
 CHECKOUT = os.environ.get("COMPATIBILITY_TEST")
 PORT = 8000
 MODEL = "openai/gpt-oss-120b"
-CASES = 30
-LIMIT_S = 300
+WHOLE, STREAMED = ("responses", "chat"), ("chat",)
+CASES, TRIES = 30, 5
+BAR = 0.9  # what a provider must pass
+LIMIT_S = 600
 RESULT = "<|channel|>analysis<|message|>Now I know.<|end|><|start|>assistant<|channel|>final<|message|>Here it is.<|return|>"
 
 
@@ -65,7 +72,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def served(checkout: Path, tmp_path: Path) -> Iterator[None]:
+def scripted_cases(checkout: Path, tmp_path: Path) -> Iterator[None]:
     script = tmp_path / "answers.jsonl"
     cases = [json.loads(line) for line in (checkout / "cases.jsonl").read_text().splitlines() if line.strip()]
     script.write_text("\n".join(json.dumps(rule) for rule in rules(cases)))
@@ -82,13 +89,36 @@ def served(checkout: Path, tmp_path: Path) -> Iterator[None]:
             yield
 
 
-def test_every_case_passes_over_chat_and_responses(served: None, checkout: Path) -> None:
-    command = [checkout / "node_modules" / ".bin" / "tsx", "index.ts", "--provider", "vllm", "--strict"]
+def examined(checkout: Path, apis: tuple[str, ...], *options: str) -> list[dict[str, Any]]:
+    """Its rows: one for each case, try and API, or with an `error` for a try that ended in one."""
+    providers = checkout / "providers.ts"
+    text = providers.read_text()
+    assert json.dumps(WHOLE) in text
+    providers.write_text(text.replace(json.dumps(WHOLE), json.dumps(apis)))
+    command = [checkout / "node_modules" / ".bin" / "tsx", "index.ts", "--provider", "vllm", *options]
+    if apis == STREAMED:
+        command.append("--streaming")
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     (rollout,) = checkout.glob("rollout_*.jsonl")
-    rows = [json.loads(line) for line in rollout.read_text().splitlines()]
-    assert [row for row in rows if "error" in row] == [], done.stdout  # which its own summary leaves out
-    for api in ("chat", "responses"):
-        results = [row["result"] for row in rows if row["result"]["apiType"] == api]
-        assert len(results) == CASES
-        assert [result for result in results if not (result["success"] and result["validResponse"])] == []
+    sys.stdout.write(done.stdout[done.stdout.index("Summary:") :])  # which leaves out what ended in an error
+    return [json.loads(line) for line in rollout.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("apis", [WHOLE, STREAMED], ids=["whole", "streamed"])
+def test_every_case_passes(scripted_cases: None, checkout: Path, apis: tuple[str, ...]) -> None:
+    rows = examined(checkout, apis, "--strict")
+    assert [row for row in rows if "error" in row] == []
+    results = [row["result"] for row in rows]
+    assert sorted(result["apiType"] for result in results) == sorted(apis * CASES)
+    assert [result for result in results if not (result["success"] and result["validResponse"])] == []
+
+
+@pytest.mark.parametrize("apis", [WHOLE, STREAMED], ids=["whole", "streamed"])
+def test_the_demo_model_passes_by_itself(demo: TritonServer, checkout: Path, apis: tuple[str, ...]) -> None:
+    with ShimProcess(demo, port=PORT, models={MODEL: ENSEMBLE}, **FRONTEND_PRESETS):
+        rows = examined(checkout, apis, "--tries", str(TRIES))
+    results = [row["result"] for row in rows if "error" not in row]
+    assert all(result["validResponse"] for result in results)
+    for api in apis:
+        passed = [result for result in results if result["apiType"] == api and result["success"]]
+        assert len(passed) / (CASES * TRIES) > BAR

@@ -164,10 +164,17 @@ def test_the_printed_curl_answers_when_pasted(server: Launcher) -> None:
     assert server.line.count("\n") == 1
 
 
-def test_progress_tells_that_the_demo_is_noise(server: Launcher) -> None:
-    assert "random" in server.told
-    assert "building the demo checkpoint" in server.told
+def test_progress_tells_what_the_demo_is(server: Launcher) -> None:
+    assert "knows almost nothing" in server.told
+    assert "expanding the demo model" in server.told
     assert "loading gpt_oss_20b_engine" in server.told
+
+
+def test_the_demo_answers_a_greeting_and_ends(server: Launcher) -> None:
+    (choice,) = server.ask(max_tokens=None, temperature=0)["choices"]
+    assert choice["finish_reason"] == "stop"
+    assert choice["message"]["reasoning"]
+    assert "Hello" in choice["message"]["content"]
 
 
 def test_the_next_free_port(server: Launcher, launch: Callable[..., Launcher]) -> None:
@@ -219,7 +226,7 @@ def test_a_killed_tritonserver_comes_back(server: Launcher) -> None:
 
 def test_sigterm_lets_a_running_answer_finish(launch: Callable[..., Launcher]) -> None:
     server = launch("--port", "0").ready()
-    body = {**ASK, "stream": True, "max_tokens": 500}
+    body = {**ASK, "stream": True, "max_tokens": 500, "ignore_eos": True}
     with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=120) as stream:
         lines = stream.iter_lines()
         assert next(lines).startswith("data: ")
@@ -238,7 +245,7 @@ def test_sigterm_lets_a_running_answer_finish(launch: Callable[..., Launcher]) -
 
 def test_a_second_signal_does_not_wait(launch: Callable[..., Launcher]) -> None:
     server = launch("--port", "0", GPT_OSS_DRAIN_TIMEOUT_S="3600").ready()
-    body = {**ASK, "stream": True, "max_tokens": 4000}
+    body = {**ASK, "stream": True, "max_tokens": 4000, "ignore_eos": True}
     with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=120) as stream:
         lines = stream.iter_lines()
         assert next(lines).startswith("data: ")
@@ -299,14 +306,14 @@ def test_a_model_process_that_dies_in_a_restart_does_not_hang_the_server(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_the_demo_is_built_is_a_clean_end(
+def test_a_signal_while_the_demo_is_expanded_is_a_clean_end(
     number: signal.Signals, launch: Callable[..., Launcher], tmp_path: Path
 ) -> None:
     server = launch("--port", "0", XDG_CACHE_HOME=str(tmp_path))
-    eventually(lambda: "building the demo checkpoint" in server.told)
+    eventually(lambda: "expanding the demo model" in server.told)
     server.process.send_signal(number)
     assert server.ended() == 0, server.told
-    assert "could not be built" not in server.told
+    assert "could not be expanded" not in server.told
     assert "tritonserver" not in server.told
 
 

@@ -75,7 +75,7 @@ def make_plan(
 
     Raises:
         ConfigurationError: the first thing that is wrong, and what to do about it.
-        Stopped: `stopping` became true while the demo checkpoint was built.
+        Stopped: `stopping` became true while the demo model was expanded.
     """
     launch = LaunchSettings.load(**arguments)
     engine = EngineSettings.load(**arguments)
@@ -86,7 +86,8 @@ def make_plan(
     embedded = "triton_url" not in frontend.origins
     model = launch.model or _model_of(engine, embedded)
     model_id = demo.MODEL_ID if model == "demo" else _ENSEMBLE[model]
-    frontend = frontend.with_presets(f"model {model}", models={model_id: _ENSEMBLE[model]})
+    presets = demo.FRONTEND_PRESETS if model == "demo" else {}
+    frontend = frontend.with_presets(f"model {model}", models={model_id: _ENSEMBLE[model]}, **presets)
     if "models" in frontend.origins:
         model_id = next(iter(frontend.models), model_id)
     if embedded:
@@ -127,7 +128,9 @@ def _engine_for(
     if model == "demo":
         if checkpoint is not None:
             raise ConfigurationError("--checkpoint needs --model 20b or --model 120b beside it.")
-        say("demo model: its weights are random, so its words are noise")
+        say(
+            "demo model: tiny, knows almost nothing, but thinks, answers and calls tools (docs/demo-model.md)"
+        )
         path = demo.demo_checkpoint(cache_directory(), say, stopping)
         engine = engine.with_presets("model demo", **demo.ENGINE_PRESETS)
         field, origin = "checkpoint_20b", "model demo"

@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--model", choices=["demo", "20b", "120b"], help="demo (random weights) unless a checkpoint is set")
+    add("--model", choices=["demo", "20b", "120b"], help="demo, a tiny one, unless a checkpoint is set")
     add("--checkpoint", type=Path, metavar="DIR", help="of the 20b or 120b; checkpoints/gpt-oss-… by default")
     add("--host", help="address to listen on (127.0.0.1)")
     add("--port", type=int, help="port to listen on (8000); 0: any")

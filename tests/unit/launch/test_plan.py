@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gpt_oss_triton.config import field_names
+from gpt_oss_triton.demo import checksums
 from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.launch import demo
 from gpt_oss_triton.launch.plan import Plan, make_plan
@@ -20,8 +21,10 @@ def _own_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in field_names():
         monkeypatch.delenv(f"GPT_OSS_{name.upper()}", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    # A demo checkpoint that is there already: building one is the end-to-end test's.
-    (tmp_path / "gpt-oss-triton" / f"demo-{demo.SHAPE}-{demo.DTYPE}-{demo.SEED}").mkdir(parents=True)
+    # A demo model that is there already: expanding it is the end-to-end test's.
+    expanded = demo.place(tmp_path / "gpt-oss-triton")
+    expanded.mkdir(parents=True)
+    checksums.write(expanded)
 
 
 @pytest.fixture
@@ -36,21 +39,24 @@ def plan(checkpoint: Path | None = None, said: list[str] | None = None, **argume
     return make_plan(arguments, checkpoint, (said if said is not None else []).append)
 
 
-def test_the_demo_is_the_default_and_says_that_it_is_noise() -> None:
+def test_the_demo_is_the_default_and_says_what_it_is() -> None:
     said: list[str] = []
     made = plan(said=said)
     assert (made.model_id, made.ensemble, made.embedded) == ("gpt-oss-demo", "gpt-oss-20b", True)
     assert made.frontend.models == {"gpt-oss-demo": "gpt-oss-20b"}
     assert made.engine.explain()["max_context"] == (4096, "model demo")
     assert made.engine.explain()["threads"] == (available_cores(), "launcher")
-    assert any("random" in line for line in said)
+    assert made.frontend.explain()["default_temperature"] == (0.5, "model demo")
+    assert any("knows almost nothing" in line for line in said)
 
 
-def test_the_demos_small_sizes_are_only_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demos_settings_are_only_presets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPT_OSS_MAX_CONTEXT", "512")
+    monkeypatch.setenv("GPT_OSS_DEFAULT_TEMPERATURE", "1")
     monkeypatch.setenv("GPT_OSS_MODELS", '{"mine": "gpt-oss-20b"}')
     made = plan()
     assert made.engine.max_context == 512
+    assert made.frontend.default_temperature == 1
     assert made.model_id == "mine"
 
 
@@ -60,6 +66,7 @@ def test_a_checkpoint_by_option(model: str, checkpoint: Path) -> None:
     assert made.triton_environment()[f"GPT_OSS_CHECKPOINT_{model.upper()}"] == str(checkpoint)
     assert made.frontend.models == {f"gpt-oss-{model}": f"gpt-oss-{model}"}
     assert made.engine.explain()["max_context"] == (None, "default")
+    assert made.frontend.explain()["default_temperature"] == (1.0, "default")
 
 
 def test_a_checkpoint_by_variable_chooses_its_model(
