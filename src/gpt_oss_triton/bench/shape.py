@@ -24,7 +24,7 @@ from gpt_oss_triton.bench.model_work import ModelWork
 from gpt_oss_triton.bench.operations import measure_operations
 from gpt_oss_triton.bench.workload import Workload
 from gpt_oss_triton.checkpoint import build_checkpoint
-from gpt_oss_triton.checkpoint.__main__ import ProgressLine
+from gpt_oss_triton.checkpoint.progress_line import ProgressLine
 from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.engine.native import NativeEngine
 from gpt_oss_triton.engine.runner import Runner

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import time
 from pathlib import Path
 
 from gpt_oss_triton.checkpoint.build import build_checkpoint
+from gpt_oss_triton.checkpoint.progress_line import write_with_progress
 from gpt_oss_triton.checkpoint.shapes import SHAPES
 from gpt_oss_triton.checkpoint.weights import DTYPES
 
@@ -33,7 +32,6 @@ examples
   the real size, to measure a GPU:
     %(prog)s --shape 20b --out checkpoints/gpt-oss-20b
 """
-_QUIET_S = 2.0  # progress is shown for what takes longer
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,42 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to make")
     parser.add_argument("--force", action="store_true", help="replace the checkpoint that stands at DIR")
     args = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that partial files go
-    progress = ProgressLine()
-    try:
-        build_checkpoint(args.shape, args.dtype, args.seed, args.out, progress.show, force=args.force)
-    except (OSError, ValueError) as error:
-        progress.end(f"make-checkpoint: {error}")
-        return 1
-    except KeyboardInterrupt:
-        progress.end("make-checkpoint: interrupted; nothing was written")
-        return 128 + signal.SIGINT
-    progress.end(f"wrote {args.out}")
-    return 0
-
-
-class ProgressLine:
-    """One line on stderr: rewritten in place on a terminal, a new one every ten seconds elsewhere."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._started: float | None = None  # when the first chunk was written
-        self._shown = 0.0
-
-    def show(self, written: int, total: int) -> None:
-        now = time.monotonic()
-        self._started = self._started or now
-        took = now - self._started
-        if took < _QUIET_S or now - self._shown < (0.2 if self._terminal else 10):
-            return
-        self._shown = now
-        line = f"{written / 1e9:.1f} of {total / 1e9:.1f} GB, {took * (total / written - 1):.0f} s left"
-        sys.stderr.write(f"\r\033[K{line}" if self._terminal else f"{line}\n")
-        sys.stderr.flush()
-
-    def end(self, message: str) -> None:
-        start = "\r\033[K" if self._terminal and self._shown else ""
-        sys.stderr.write(f"{start}{message}\n")
+    return write_with_progress(
+        parser.prog,
+        args.out,
+        lambda progress: build_checkpoint(
+            args.shape, args.dtype, args.seed, args.out, progress, force=args.force
+        ),
+    )
 
 
 if __name__ == "__main__":

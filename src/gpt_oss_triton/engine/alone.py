@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from pathlib import Path
 
 import torch
 
-from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.engine.batch import BatchBuilder, Segment
+from gpt_oss_triton.engine.blueprint import Blueprint
 from gpt_oss_triton.engine.cache_size import cache_blocks, longest, make_cache, memory_for_cache
 from gpt_oss_triton.engine.decode_graph import DecodeGraphs, cuda_recorder
 from gpt_oss_triton.engine.executor import Executor, LocalExecutor
 from gpt_oss_triton.engine.model import Model
-from gpt_oss_triton.engine.model_config import ModelConfig
-from gpt_oss_triton.engine.parallel.plan import Plan
 from gpt_oss_triton.engine.part import Part
 from gpt_oss_triton.engine.weights import WeightLoader
 from gpt_oss_triton.kernels.operations import why_no_gpu_kernels
@@ -23,14 +20,7 @@ from gpt_oss_triton.kernels.operations import why_no_gpu_kernels
 log = logging.getLogger(__name__)
 
 
-def start_alone(
-    directory: Path,
-    config: ModelConfig,
-    settings: EngineSettings,
-    plan: Plan,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> tuple[Executor, int]:
+def start_alone(blueprint: Blueprint) -> tuple[Executor, int]:
     """Load the checkpoint and make the cache, on a GPU with the graphs of decode steps.
 
     Returns:
@@ -39,26 +29,23 @@ def start_alone(
     Raises:
         ConfigurationError: the checkpoint cannot be served.
     """
-    model = Model(config, WeightLoader(directory, config, dtype, device).load())
-    start = _Start(config, settings, model, device, dtype)
-    reserved = start.rehearse() if device.type == "cuda" else 0
-    blocks = cache_blocks(settings, config, dtype, plan.parts, [memory_for_cache(device, reserved=reserved)])
+    b = blueprint
+    model = Model(b.config, WeightLoader(b.checkpoint, b.config, b.dtype, b.device).load())
+    start = _Start(b, model)
+    reserved = start.rehearse() if b.device.type == "cuda" else 0
+    blocks = cache_blocks(
+        b.settings, b.config, b.dtype, b.plan.parts, [memory_for_cache(b.device, reserved=reserved)]
+    )
     return start.executor(blocks), blocks
 
 
 class _Start:
-    def __init__(
-        self,
-        config: ModelConfig,
-        settings: EngineSettings,
-        model: Model,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        self._config, self._settings, self._model = config, settings, model
-        self._device, self._dtype = device, dtype
+    def __init__(self, blueprint: Blueprint, model: Model) -> None:
+        b = blueprint
+        self._config, self._settings, self._model = b.config, b.settings, model
+        self._device, self._dtype = b.device, b.dtype
         # Plain torch reads counts back from the GPU, which a graph cannot, and so do experts that are not packed.
-        self._has_graphs = device.type == "cuda" and config.mxfp4 and why_no_gpu_kernels(device) is None
+        self._has_graphs = b.device.type == "cuda" and b.config.mxfp4 and why_no_gpu_kernels(b.device) is None
 
     def executor(self, blocks: int) -> LocalExecutor:
         config, size = self._config, self._settings.block_size

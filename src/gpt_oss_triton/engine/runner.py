@@ -13,11 +13,12 @@ import torch
 from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.engine.alone import start_alone
 from gpt_oss_triton.engine.batch import Segment
+from gpt_oss_triton.engine.blueprint import Blueprint
 from gpt_oss_triton.engine.cache_size import GIB
 from gpt_oss_triton.engine.executor import Executor
 from gpt_oss_triton.engine.model_config import ModelConfig
 from gpt_oss_triton.engine.parallel.lead import start_ranks
-from gpt_oss_triton.engine.parallel.plan import Plan, choose_plan
+from gpt_oss_triton.engine.parallel.plan import choose_plan
 from gpt_oss_triton.engine.sampler import Outcome, RowOutcome, Rows, Sampled, sample
 from gpt_oss_triton.engine.scheduler import Chunk
 from gpt_oss_triton.engine.sequence import Sequence
@@ -35,26 +36,19 @@ class Runner:
         block_bytes: of one KV block, all devices together.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        plan: Plan,
-        executor: Executor,
-        *,
-        blocks: int,
-        block_size: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self.config = config
-        self.plan = plan
-        self.dtype = dtype
-        self.device = device
-        self.block_size = block_size
+    def __init__(self, blueprint: Blueprint, executor: Executor, blocks: int) -> None:
+        """`blocks`: of the executor's cache."""
+        self.config = blueprint.config
+        self.plan = blueprint.plan
+        self.dtype = blueprint.dtype
+        self.device = blueprint.device
+        self.block_size = blueprint.settings.block_size
         self.blocks = blocks
-        self.block_bytes = block_size * sum(part.token_bytes(config, dtype.itemsize) for part in plan.parts)
+        self.block_bytes = self.block_size * sum(
+            part.token_bytes(self.config, self.dtype.itemsize) for part in self.plan.parts
+        )
         self._executor = executor
-        self._current = _current(device)
+        self._current = _current(self.device)
 
     @classmethod
     def from_checkpoint(cls, directory: Path, settings: EngineSettings) -> Runner:
@@ -68,20 +62,18 @@ class Runner:
         dtype = _dtype(settings, config, device)
         plan = choose_plan(settings, config, device, dtype)
         log.info("%s mode on %d of %s: %s", plan.mode, plan.ranks, device.type, plan.reason)
+        blueprint = Blueprint(directory, config, settings, plan, device, dtype)
         try:
             start = start_alone if plan.mode == "single" else start_ranks
             with _current(device):
-                executor, blocks = start(directory, config, settings, plan, device, dtype)
+                runner = cls(blueprint, *start(blueprint))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise ConfigurationError(
                 f"{directory.name} in {dtype} and its cache do not fit into the memory of {device}: {error}"
             ) from None
-        runner = cls(
-            config, plan, executor, blocks=blocks, block_size=settings.block_size, dtype=dtype, device=device
-        )
         log.info(
             "%s on %s in %s; cache %d blocks of %d tokens, %.2f GiB",
-            directory.name, device, dtype, blocks, settings.block_size, blocks * runner.block_bytes / GIB,
+            directory.name, device, dtype, runner.blocks, settings.block_size, runner.blocks * runner.block_bytes / GIB,
         )  # fmt: skip
         return runner
 

@@ -8,16 +8,14 @@ from pathlib import Path
 
 import torch
 
-from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.engine.batch import BatchBuilder
+from gpt_oss_triton.engine.blueprint import Blueprint
 from gpt_oss_triton.engine.cache_size import cache_blocks, make_cache, memory_for_cache
 from gpt_oss_triton.engine.executor import Executor
 from gpt_oss_triton.engine.model import Model
-from gpt_oss_triton.engine.model_config import ModelConfig
 from gpt_oss_triton.engine.parallel.group import Group
 from gpt_oss_triton.engine.parallel.messages import Allocate, Imported, Loaded, Ready, Start
 from gpt_oss_triton.engine.parallel.pipeline import PipelineExecutor
-from gpt_oss_triton.engine.parallel.plan import Plan
 from gpt_oss_triton.engine.parallel.team import Team, WorkerLost
 from gpt_oss_triton.engine.parallel.tensor import TensorExecutor, TensorOperations
 from gpt_oss_triton.engine.weights import WeightLoader
@@ -30,14 +28,7 @@ log = logging.getLogger(__name__)
 EXCHANGE_S = 100.0  # for one exchange between ranks; less than the shim waits for a step
 
 
-def start_ranks(
-    directory: Path,
-    config: ModelConfig,
-    settings: EngineSettings,
-    plan: Plan,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> tuple[Executor, int]:
+def start_ranks(blueprint: Blueprint) -> tuple[Executor, int]:
     """Load each rank's part of the checkpoint and make the cache.
 
     Returns:
@@ -48,12 +39,11 @@ def start_ranks(
     """
     with tempfile.TemporaryDirectory(prefix="gpt-oss-ranks-") as place:
         meeting = Path(place) / "meeting"
-        starts = _starts(directory, settings, plan, device, dtype, meeting)
-        team = Team(starts)
+        team = Team(_starts(blueprint, meeting))
         try:
             team.hear(Imported)
-            group = Group(meeting, 0, plan.ranks, device, EXCHANGE_S)
-            executor, blocks = _start_lead(directory, config, settings, plan, device, dtype, team, group)
+            group = Group(meeting, 0, blueprint.plan.ranks, blueprint.device, EXCHANGE_S)
+            executor, blocks = _start_lead(blueprint, team, group)
             team.hear(Ready)
         except (WorkerLost, RuntimeError) as error:
             team.close()
@@ -65,14 +55,8 @@ def start_ranks(
     return executor, blocks
 
 
-def _starts(
-    directory: Path,
-    settings: EngineSettings,
-    plan: Plan,
-    device: torch.device,
-    dtype: torch.dtype,
-    meeting: Path,
-) -> list[Start]:
+def _starts(blueprint: Blueprint, meeting: Path) -> list[Start]:
+    plan, settings, device = blueprint.plan, blueprint.settings, blueprint.device
     assert plan.mode != "single"
     return [
         Start(
@@ -80,9 +64,9 @@ def _starts(
             rank=rank,
             ranks=plan.ranks,
             part=part,
-            checkpoint=str(directory),
+            checkpoint=str(blueprint.checkpoint),
             device=f"cuda:{rank}" if device.type == "cuda" else "cpu",
-            dtype=str(dtype).removeprefix("torch."),
+            dtype=str(blueprint.dtype).removeprefix("torch."),
             block_size=settings.block_size,
             threads=settings.threads or max(1, available_cores() // plan.ranks),
             meeting=str(meeting),
@@ -92,19 +76,11 @@ def _starts(
     ]
 
 
-def _start_lead(
-    directory: Path,
-    config: ModelConfig,
-    settings: EngineSettings,
-    plan: Plan,
-    device: torch.device,
-    dtype: torch.dtype,
-    team: Team,
-    group: Group,
-) -> tuple[Executor, int]:
-    part = plan.parts[0]
+def _start_lead(blueprint: Blueprint, team: Team, group: Group) -> tuple[Executor, int]:
+    config, settings, plan = blueprint.config, blueprint.settings, blueprint.plan
+    device, dtype, part = blueprint.device, blueprint.dtype, plan.parts[0]
     own = part.narrow(config)
-    weights = WeightLoader(directory, config, dtype, device, part).load()
+    weights = WeightLoader(blueprint.checkpoint, config, dtype, device, part).load()
     if plan.mode == "tensor":
         inner = partial_operations_for(device, dtype)
         model = Model(own, weights, TensorOperations(inner, group, part, config.vocabulary))
