@@ -152,9 +152,8 @@ class EngineSettings(_Settings):
     # Least time between two deliveries to a shim; an answer's first token and its last are not kept waiting.
     delivery_interval_s: Annotated[float, Field(ge=0, le=1)] = 0.02
     prefix_cache: bool = True
-    overlap: Literal["auto", "on", "off"] = (
-        "auto"  # launch a step before the last one's tokens are known; auto: on a GPU
-    )
+    # Launch a step before the last one's tokens are known; auto: on a GPU
+    overlap: Literal["auto", "on", "off"] = "auto"
     speculation: Literal["auto", "off"] = "auto"  # guess tokens from the prompt, where it pays
     session_watermark: Share = 0.7  # of the KV blocks: leases beyond it end, least recently used first
 

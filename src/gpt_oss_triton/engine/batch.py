@@ -14,19 +14,23 @@ from gpt_oss_triton.kernels.transfer import upload
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Consecutive new tokens of one sequence: positions [start, start + len(token_ids))."""
+    """Consecutive new tokens of one sequence: positions [start, start + len(token_ids)).
+
+    Attributes:
+        blocks: the sequence's block table, long enough for start + len(token_ids) tokens.
+        window_blocks: that of its sliding layers, as long; what is out of the window may be anything.
+        sample: the last token's logits are wanted,
+        drafted: and those of so many tokens before it.
+        carried: the last token is what the step before sampled in this row, and no id is known yet.
+    """
 
     token_ids: list[int]
     start: int
-    blocks: list[int]  # the sequence's block table, long enough for start + len(token_ids) tokens,
-    window_blocks: list[
-        int
-    ]  # and that of its sliding layers, as long; what is out of the window may be anything
-    sample: bool  # the last token's logits are wanted,
-    drafted: int = 0  # and those of so many tokens before it
-    carried: int | None = (
-        None  # its last token is what the step before sampled in this row, and no id is known yet
-    )
+    blocks: list[int]
+    window_blocks: list[int]
+    sample: bool
+    drafted: int = 0
+    carried: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ class BlockTables:
     def cost(self, sequence: Sequence, prefix: Prefix, tokens: int) -> int:
         """How much of what is available it takes to `begin` and to `cover` a first chunk of so many tokens."""
         cached, count = len(prefix.blocks), self.shape.count
-        full = count(sequence.length) - cached
+        full = count(len(sequence.token_ids)) - cached
         window = count(cached * self.shape.size + tokens) - cached
         return (
             full + window + self._pool.unclaimed(prefix.blocks) + self._pool.unclaimed(prefix.window_blocks)
@@ -97,7 +97,7 @@ class BlockTables:
         cached = len(prefix.blocks)
         self._pool.take(prefix.blocks)
         self._pool.take(prefix.window_blocks)
-        fresh = self.shape.count(sequence.length) - cached
+        fresh = self.shape.count(len(sequence.token_ids)) - cached
         sequence.blocks = prefix.blocks + self._allocate(fresh)
         sequence.window_first = cached - len(prefix.window_blocks)
         sequence.window_blocks = [0] * sequence.window_first + prefix.window_blocks

@@ -16,7 +16,6 @@ from gpt_oss_triton.engine.batch import Batch, Segment, carry
 from gpt_oss_triton.engine.model import Model
 from gpt_oss_triton.kernels.gpu.tables import Tables
 from gpt_oss_triton.kernels.layout import PagedLayout, Span
-from gpt_oss_triton.kernels.transfer import upload
 
 Compute = Callable[[], torch.Tensor]
 Record = Callable[[Compute], Compute]  # what it returns computes the same, into the same memory each time
@@ -104,8 +103,8 @@ class _KindInputs:
         _copy(self._slots, slots + [-1] * padding)
         for row, table in enumerate(tables):
             if self._rows[row] != table:  # once in `block_size` steps, unless sequences change places
-                self._rows[row] = list(table)
                 _copy(self._blocks[row], table)
+                self._rows[row] = list(table)
 
     def layout(self, lengths: torch.Tensor) -> PagedLayout:
         """Of as many sequences as have `lengths`, which are read at each replay."""
@@ -117,7 +116,8 @@ class _KindInputs:
 
 
 def _copy(to: torch.Tensor, values: list[int]) -> None:
-    to[: len(values)].copy_(upload(values, to.device, to.dtype))
+    held = torch.tensor(values, dtype=to.dtype, pin_memory=to.is_cuda)
+    to[: len(values)].copy_(held, non_blocking=True)
 
 
 def cuda_recorder() -> Record:

@@ -60,6 +60,8 @@ class NativeEngine:
         self._overlaps = settings.overlap == "on" or (
             settings.overlap == "auto" and runner.device.type == "cuda"
         )
+        if runner.plan.mode != "single" and settings.overlap == "on":
+            log.warning("overlap is on, but several ranks run their steps in turn")
         self._overlaps &= runner.plan.mode == "single"
         pool = BlockPool(runner.blocks, runner.block_size, keep_prefixes=settings.prefix_cache)
         self._scheduler = Scheduler(
@@ -354,7 +356,9 @@ class NativeEngine:
             logprobs = None if sampled.logprobs is None else [sampled.logprobs]
             sequence.deliver(NewTokens([sampled.token], logprobs))
         if sequence.finish_reason is not None:
-            self._end(sequence, sequence.finished(sequence.blocks_held, sequence.preemptions))
+            # What a step launched since takes for a token more is not the sequence's.
+            held = self._scheduler.tables.shape.held(len(sequence.token_ids) - 1)
+            self._end(sequence, sequence.finished(held, sequence.preemptions))
 
     def _fail(self, sequence: Sequence, error: ServiceError, *, forget: bool = False) -> None:
         """`forget`: nobody else may use what its blocks hold."""

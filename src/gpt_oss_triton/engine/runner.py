@@ -21,7 +21,6 @@ from gpt_oss_triton.engine.parallel.lead import start_ranks
 from gpt_oss_triton.engine.parallel.plan import choose_plan
 from gpt_oss_triton.engine.sampler import Outcome, RowOutcome, Rows, Sampled, sample
 from gpt_oss_triton.engine.scheduler import Chunk
-from gpt_oss_triton.engine.sequence import Sequence
 from gpt_oss_triton.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -97,7 +96,8 @@ class Runner:
         """
         began = time.monotonic()
         with self._current:
-            segments = [_segment(chunk, before) for chunk in chunks]
+            carried = {} if before is None else before.sampled_in
+            segments = [_segment(chunk, carried) for chunk in chunks]
             hidden = self._executor.forward(segments, None if before is None else before.rows.tokens)
             sampling = [chunk for chunk in chunks if chunk.samples]
             places = [
@@ -127,19 +127,20 @@ class Flight:
         sampling = (chunk for chunk in self.chunks if chunk.samples)
         return [_outcome(c.draft, list(islice(rows, len(c.draft) + 1))) for c in sampling]
 
-    def row_of(self, sequence: Sequence) -> int:
-        """In which row its next token is sampled, in a step without drafts."""
-        sampling = [chunk.sequence for chunk in self.chunks if chunk.samples]
-        return next(n for n, sampled in enumerate(sampling) if sampled is sequence)
+    @property
+    def sampled_in(self) -> dict[int, int]:
+        """Of each sequence, by its `id`: in which row its next token is sampled, in a step without drafts."""
+        sampling = (chunk.sequence for chunk in self.chunks if chunk.samples)
+        return {id(sequence): row for row, sequence in enumerate(sampling)}
 
 
-def _segment(chunk: Chunk, before: Flight | None) -> Segment:
+def _segment(chunk: Chunk, sampled_in: dict[int, int]) -> Segment:
+    """`sampled_in`: where tokens are sampled that nobody knows yet."""
     s, end = chunk.sequence, chunk.start + chunk.tokens
     token_ids = [*s.token_ids[chunk.start : end - len(chunk.draft)], *chunk.draft]
     carried = None
     if len(token_ids) < chunk.tokens:
-        assert before is not None, "a token that nobody samples"
-        carried = before.row_of(s)
+        carried = sampled_in[id(s)]
         token_ids.append(0)
     return Segment(
         token_ids, chunk.start, s.blocks, s.window_blocks, chunk.samples, len(chunk.draft), carried

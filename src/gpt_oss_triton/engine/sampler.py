@@ -20,7 +20,7 @@ import torch
 from gpt_oss_triton.engine.grammar import Matcher
 from gpt_oss_triton.errors import ServiceError
 from gpt_oss_triton.kernels.operations import Vocabulary
-from gpt_oss_triton.kernels.sampling import Rule, draw, forbid
+from gpt_oss_triton.kernels.sampling import CANDIDATES, Rule, draw, forbid
 from gpt_oss_triton.kernels.transfer import Download, upload
 from gpt_oss_triton.wire import GenerationOptions, TokenLogprobs
 
@@ -73,6 +73,13 @@ class RowSampling:
         o = self.options
         penalties = (o.frequency_penalty, o.presence_penalty, o.repetition_penalty)
         return penalties != (0, 0, 1) or self.matcher is not None
+
+    @property
+    def waits(self) -> bool:
+        """Its next draw cannot be launched before its last one is known, or makes the host wait for the device."""
+        return self.remembers or (
+            not self.greedy and (self.options.top_p < 1 or self.options.top_k > CANDIDATES)
+        )
 
     @property
     def adjusts(self) -> bool:
@@ -206,6 +213,9 @@ class MixedRows:
         return [found[n] for n in range(len(found))]
 
 
+Rows = SampledRows | LikeliestRows | MixedRows
+
+
 def sample(hidden: torch.Tensor, places: Sequence[Place], vocabulary: Vocabulary) -> Rows:
     """Sample from the logits that `vocabulary` makes of `hidden` [rows, hidden]: made only where they are needed."""
     plain = [n for n, (row, _) in enumerate(places) if row.plain]
@@ -221,6 +231,3 @@ def sample(hidden: torch.Tensor, places: Sequence[Place], vocabulary: Vocabulary
     return MixedRows(
         [(plain, LikeliestRows(likeliest)), (others, SampledRows(logits, [places[n] for n in others]))]
     )
-
-
-Rows = SampledRows | LikeliestRows | MixedRows

@@ -31,7 +31,6 @@ class Chunk:
     """The next `tokens` uncomputed tokens of a sequence, from position `start` on.
 
     Attributes:
-        life: how often the sequence was preempted before; what a chunk of an earlier life computed is lost.
         samples: it reaches the sequence's last token, so that the next one can be sampled.
         draft: guesses at what follows that token, the last of `tokens`.
     """
@@ -40,14 +39,12 @@ class Chunk:
     start: int
     tokens: int
     samples: bool
-    life: int
     draft: tuple[int, ...] = ()
 
     @classmethod
     def next_of(cls, sequence: Sequence, most: int) -> Chunk:
         tokens = min(most, sequence.uncomputed)
-        last = tokens == sequence.uncomputed
-        return cls(sequence, sequence.begun, tokens, samples=last, life=sequence.preemptions)
+        return cls(sequence, sequence.begun, tokens, samples=tokens == sequence.uncomputed)
 
     @property
     def prompt_tokens(self) -> int:
@@ -126,8 +123,8 @@ class Scheduler:
         Args:
             flying: the last step's end has not been waited for. Then it is empty, too, when nothing can be done before.
         """
-        if flying and any(sequence.sampling.remembers for sequence in self.running):
-            return []  # what it samples next depends on the token that is not known yet
+        if flying and not self._can_go_ahead():
+            return []
         decodes = self._decodes()
         most = self.max_step_tokens - len(decodes)
         budget = Budget(most, self._pace.tokens(most) if decodes else most)
@@ -152,8 +149,7 @@ class Scheduler:
         """The chunks are computed, and the sequences are about to take what was sampled."""
         for chunk in chunks:
             chunk.sequence.unknown -= chunk.samples
-            if chunk.life == chunk.sequence.preemptions:
-                chunk.sequence.flying -= chunk.tokens
+            chunk.sequence.flying -= chunk.tokens
 
     def commit(self, chunks: list[Chunk], seconds: float) -> None:
         """What the chunks computed is sound: their full blocks may be shared. The sequences have taken what was sampled.
@@ -165,8 +161,6 @@ class Scheduler:
         self._pace.observe(sum(not chunk.prompt_tokens for chunk in chunks), prompt_tokens, seconds)
         for chunk in chunks:
             sequence = chunk.sequence
-            if chunk.life < sequence.preemptions:
-                continue
             computed = chunk.start + chunk.tokens
             if chunk.draft:  # wrong guesses are computed over
                 computed = min(computed, len(sequence.token_ids) - 1)
@@ -193,12 +187,23 @@ class Scheduler:
         """Nobody else may use what its blocks hold."""
         self.tables.disown(sequence)
 
+    def _can_go_ahead(self) -> bool:
+        """Whether the next step can be launched before the last one's tokens are known: none of its samples waits for
+        these, and nobody has to be preempted, who might be about to end."""
+        missing = sum(
+            self.tables.missing(sequence) for sequence in self.running if self._decodes_next(sequence)
+        )
+        return missing <= self.pool.available and not any(one.sampling.waits for one in self.running)
+
+    @staticmethod
+    def _decodes_next(sequence: Sequence) -> bool:
+        return bool(sequence.blocks) and sequence.uncomputed == 1 and not sequence.ends_flying
+
     def _decodes(self) -> list[Chunk]:
         chunks = []
         for sequence in list(self.running):
             # Growing one sequence may preempt others, but only later ones: none that is in `chunks` already.
-            can_go_on = sequence.blocks and sequence.uncomputed == 1 and not sequence.ends_flying
-            if can_go_on and self._grow(sequence):
+            if self._decodes_next(sequence) and self._grow(sequence):
                 chunks.append(Chunk.next_of(sequence, 1))
         return chunks
 
@@ -230,7 +235,7 @@ class Scheduler:
         if budget.tokens <= 0 or len(self.running) >= self._max_sequences:
             return chunks
         for sequence in list(self.waiting):
-            if sequence.unknown or self._awaits(sequence) or self._share(sequence, budget) <= 0:
+            if self._awaits(sequence) or self._share(sequence, budget) <= 0:
                 continue
             chunk = self._admit(sequence, budget)
             if chunk is None:
@@ -283,7 +288,7 @@ class Scheduler:
         """The first chunk of a waiting sequence, which runs from now on, with full blocks for all its known tokens; None
         when blocks are short."""
         prefix = self.tables.find(sequence.reusable_names())
-        left = sequence.length - len(prefix.blocks) * self.pool.block_size
+        left = len(sequence.token_ids) - len(prefix.blocks) * self.pool.block_size
         # Tokens of a chunk worth beginning with.
         least = min(self._share(sequence, budget), left, self.tables.shape.window)
         # Spare blocks for each running sequence, or the newcomer would be preempted at once.

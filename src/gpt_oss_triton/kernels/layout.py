@@ -9,6 +9,8 @@ from functools import cached_property
 
 import torch
 
+from gpt_oss_triton.kernels.transfer import send
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -94,10 +96,7 @@ class PagedLayout:
     def slots(self) -> torch.Tensor:
         """int64 [tokens]: where each token's key and value go."""
         tables = [table[span.start :] for span, table in zip(self.spans, self._tables, strict=True)]
-        slots = torch.cat(tables)
-        return (
-            slots if self._device.type != "cuda" else slots.pin_memory().to(self._device, non_blocking=True)
-        )
+        return send(torch.cat(tables), self._device)
 
     def groups(self, window: int | None, heads_per_kv: int, dtype: torch.dtype) -> list[Group]:
         """All rows, in order. `window`: tokens a query sees, itself included; None: all before it."""
@@ -134,5 +133,5 @@ class PagedLayout:
         hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
         mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, -math.inf)
         mask = mask.repeat_interleave(heads_per_kv, dim=1).unsqueeze(1)
-        view = KeyView(padded.flatten().to(self._device), mask.to(self._device))
+        view = KeyView(send(padded.flatten(), self._device), send(mask, self._device))
         return Group(spans[0].first, spans[-1].last, len(spans), queries, view)

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 
 from gpt_oss_triton.kernels.cpu import library
-from gpt_oss_triton.kernels.transfer import Download, upload
+from gpt_oss_triton.kernels.transfer import Download, send, upload
 
 MAX_TOP = library.MAX_TOP
 CANDIDATES = 1024  # the best logits, among which the reference looks for the last one that is kept
@@ -125,7 +125,7 @@ def _drawn(found: library.Drawn, rule: Rule) -> Drawn | None:
 
 
 class ReferenceDraws:
-    """In plain torch, on any device. Only cuts that need more than `CANDIDATES` make the host wait for it."""
+    """In plain torch, on any device. The host waits for it where top-p is below 1 or top-k above `CANDIDATES`."""
 
     def __init__(self, logits: torch.Tensor, rules: Sequence[Rule]) -> None:
         device = logits.device
@@ -165,7 +165,7 @@ _BITS = (
 
 def forbid_reference(logits: torch.Tensor, allowed: torch.Tensor) -> None:
     bits = _BITS[allowed.view(torch.uint8).long()].flatten()[: len(logits)]
-    logits.masked_fill_(~bits.to(logits.device), -math.inf)
+    logits.masked_fill_(~send(bits, logits.device), -math.inf)
 
 
 def invert(p: torch.Tensor, uniforms: list[float]) -> torch.Tensor:

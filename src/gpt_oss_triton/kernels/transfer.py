@@ -11,15 +11,18 @@ from collections.abc import Sequence
 import torch
 
 
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the host on `device`, there when what is launched next reads it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def upload(
     values: Sequence[int] | Sequence[float] | Sequence[Sequence[int]],
     device: torch.device,
     dtype: torch.dtype = torch.int64,
 ) -> torch.Tensor:
-    """`values` as a tensor on `device`, there when what is launched next reads it."""
-    if device.type != "cuda":
-        return torch.tensor(values, dtype=dtype, device=device)
-    return torch.tensor(values, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
+    """`values` as a tensor on `device`; see `send`."""
+    return send(torch.tensor(values, dtype=dtype), device)
 
 
 class Download:

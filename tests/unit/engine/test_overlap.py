@@ -2,21 +2,26 @@
 
 import threading
 
+import pytest
+import torch
+
 from gpt_oss_triton.engine.protocol import NewTokens
+from gpt_oss_triton.errors import EngineUnavailable
 from tests.unit.engine.conftest import Call
 
 OPTIONS = (
     {"temperature": 0.0},
     {"temperature": 1.0, "top_k": 20, "seed": 1},
-    {"temperature": 0.7, "top_p": 0.9, "seed": 2, "logprobs": 3},
+    {"temperature": 0.7, "top_k": 50, "seed": 2, "logprobs": 3},
     {"temperature": 1.0, "top_k": 5, "seed": 3, "logit_bias": {7: 5.0}},
 )
 DECIDES = {"temperature": 1.0, "top_k": 20, "seed": 4, "frequency_penalty": 1.0}
 
 
-def answers(engine, options):
+def answers(engine, options, more=0):
+    """`more`: tokens, than a few."""
     calls = [
-        Call(engine, range(100 * n, 100 * n + 30 * n + 1), max_tokens=8 + 5 * n, **one)
+        Call(engine, range(100 * n, 100 * n + 30 * n + 1), max_tokens=8 + 5 * n + more, **one)
         for n, one in enumerate(options)
     ]
     for call in calls:
@@ -52,7 +57,7 @@ def test_every_answer_is_the_same(make_engine):
 
 def test_without_room_every_answer_is_the_same(make_engine):
     in_turn, overlapping = make_engine(), make_engine(overlap="on", kv_cache_gib=250 * 1024 / 2**30)
-    assert answers(overlapping, OPTIONS) == answers(in_turn, OPTIONS)
+    assert answers(overlapping, OPTIONS, 60) == answers(in_turn, OPTIONS, 60)
     assert overlapping.load().preemptions > 0
     overlapping._scheduler.pool.check()
     assert overlapping.load().blocks_used == 0
@@ -82,9 +87,52 @@ def test_a_step_is_launched_before_the_last_one_is_waited_for(make_engine):
     engine.close()
 
 
-def test_one_whose_next_token_depends_on_its_last_makes_steps_wait(make_engine):
+def test_a_device_that_fails_while_the_next_step_flies_ends_everything(make_engine):
+    engine = make_engine(overlap="on")
+    calls = [Call(engine, [n], max_tokens=900) for n in range(3)]
+    calls[0].until(NewTokens)
+    launch = engine._runner.launch
+
+    def failing(chunks, before):
+        flight = launch(chunks, before)
+
+        def outcomes():
+            raise torch.AcceleratorError("device lost\nmore")
+
+        flight.rows.outcomes = outcomes
+        return flight
+
+    engine._runner.launch = failing
+    for call in calls:
+        assert isinstance(call.end().error, EngineUnavailable)
+    with pytest.raises(EngineUnavailable, match="device lost"):
+        engine.load()
+    engine.close()
+
+
+def test_a_stop_while_the_next_step_flies_holds_what_it_would_have_held(make_engine):
+    engines = make_engine(overlap="off"), make_engine(overlap="on")
+    for length in (15, 16, 17):  # of the prompt: around the end of a block
+        ends = []
+        for engine in engines:
+            first = Call(engine, range(length), max_tokens=2)
+            first.end()
+            ends.append(
+                Call(
+                    engine, range(length), max_tokens=9, stop_token_ids=(first.tokens[1],), cache_salt="x"
+                ).end()
+            )
+        assert [end.finish_reason for end in ends] == ["stop", "stop"]
+        assert ends[0].blocks == ends[1].blocks
+    for engine in engines:
+        assert engine.load().blocks_used == 0
+        engine.close()
+
+
+@pytest.mark.parametrize("options", [DECIDES, {"temperature": 1.0, "top_p": 0.9, "seed": 5}])
+def test_one_whose_next_token_depends_on_its_last_or_that_waits_makes_steps_wait(make_engine, options):
     engine = make_engine(overlap="on")
     counted = overlapped_steps(engine)
-    Call(engine, [1, 2, 3], max_tokens=8, **DECIDES).end()
+    Call(engine, [1, 2, 3], max_tokens=8, **options).end()
     assert not counted
     engine.close()

@@ -462,6 +462,25 @@ def test_nothing_is_scheduled_ahead_of_a_token_that_decides_what_may_follow():
     assert s.schedule(flying=True) == []
 
 
+def test_nobody_is_preempted_for_a_step_whose_last_one_may_end_somebody():
+    s = scheduler(blocks=8, block_size=4, max_step_tokens=8)
+    for name in ("first", "second"):
+        s.add(sequence(name, [ord(name[0])] * 6, limit=9))
+    while True:
+        chunks = s.schedule(flying=True)
+        if not chunks:
+            break
+        s.launched(chunks)
+        s.landed(chunks)
+        for chunk in chunks:
+            if chunk.samples:
+                sample(chunk)
+        s.commit(chunks, 0.1)
+    assert (len(s.running), s.preemptions) == (2, 0)
+    s.schedule()
+    assert s.preemptions > 0
+
+
 def paced(**options):
     """Beside decodes, a long prompt gets the fewest tokens that a chunk may have."""
     pace = PromptPace(2)

@@ -69,6 +69,7 @@ class PipelineExecutor:
         return self._team.lost
 
     def forward(self, segments: list[Segment], sampled: torch.Tensor | None = None) -> torch.Tensor:
+        assert sampled is None, "ranks are told their tokens by the host"
         pieces = cut(segments, self._group.ranks)
         self._team.tell(Step(pieces))
         with self._team.in_step():

@@ -114,6 +114,7 @@ class TensorExecutor:
         return self._team.lost
 
     def forward(self, segments: list[Segment], sampled: torch.Tensor | None = None) -> torch.Tensor:
+        assert sampled is None, "ranks are told their tokens by the host"
         self._team.tell(Step([segments]))
         with self._team.in_step():
             return self._model.forward(self._builder.build(segments), self._cache)

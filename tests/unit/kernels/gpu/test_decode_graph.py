@@ -91,7 +91,11 @@ def test_replayed_steps_equal_computed_ones(device: torch.device, tmp_path: Path
             for name in names
         ]
         want = plain.forward(step)
-        torch.testing.assert_close(padded.forward(step), want)
+        sampled = torch.tensor([s.token_ids[0] for s in reversed(step)], device=device)  # by the step before
+        carried = [
+            replace(segment, token_ids=[0], carried=len(step) - 1 - n) for n, segment in enumerate(step)
+        ]
+        torch.testing.assert_close(padded.forward(carried, sampled), want)
         for name in names:
             lengths[name] += 1
     slots = [caches[n].isnan().flatten(3).any(3).nonzero().tolist() for n in range(2)]
