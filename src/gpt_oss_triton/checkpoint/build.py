@@ -63,11 +63,13 @@ def write_planned(
     progress: Progress | None = None,
     *,
     force: bool = False,
+    last: Callable[[Path], None] = lambda directory: None,
 ) -> None:
     """Write the checkpoint of `tensors`, which are all that `shape` and `dtype` call for.
 
     Args:
         dtype, out, progress, force: see `build_checkpoint`.
+        last: called with the directory that holds it all, before that appears as `out`.
 
     Raises:
         FileExistsError: `out` is a file or a directory with something in it.
@@ -79,6 +81,7 @@ def write_planned(
         write_json(directory / "generation_config.json", generation_config())
         write_tokenizer_files(directory)
         _write_weights(directory, tensors, total, progress or (lambda written, total: None))
+        last(directory)
 
 
 def _write_weights(directory: Path, tensors: list[PlannedTensor], total: int, progress: Progress) -> None:

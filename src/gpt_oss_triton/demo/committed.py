@@ -19,10 +19,12 @@ def manifest(path: Path = MANIFEST) -> dict[str, Any]:
     """`HASH`, hexadecimal, of the model's file; `shape`, the fields of a `Shape`.
 
     Raises:
-        ConfigurationError: it is missing.
+        ConfigurationError: it is missing, or no JSON.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(f"{path} is missing; is the installation whole?") from None
+    except ValueError:
+        raise ConfigurationError(f"{path} is damaged; is the installation whole?") from None
     return content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -115,7 +116,7 @@ def verdicts(trial: Trial, answer: Answer) -> dict[str, bool]:
     elif data is not None and schema is not None:
         right = [conforms(_parsed(answer.content), schema.schema), _equal(answer.content, data)]
     else:
-        right = [answer.call is None and all(words in answer.content for words in wanted)]
+        right = [answer.call is None and all(_says(answer.content, words) for words in wanted)]
     return {VALID: answer.valid, **dict(zip(lines(trial), right, strict=True))}
 
 
@@ -155,6 +156,11 @@ def table(columns: Sequence[tuple[str, Scores]]) -> str:
 
 def _cell(right: int, seen: int) -> str:
     return f"{right / seen:.1%} of {seen}" if seen else "–"
+
+
+def _says(text: str, words: str) -> bool:
+    """Whether they stand in it as whole words: 17 does not say 7."""
+    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text) is not None
 
 
 def _parsed(text: str) -> object | None:

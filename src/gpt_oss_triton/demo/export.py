@@ -6,7 +6,7 @@ kept: everything but the experts as bfloat16, the experts as MXFP4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -67,14 +67,21 @@ def _interleaved(gate_up: torch.Tensor) -> torch.Tensor:
     return torch.stack((gate, up), dim=2).flatten(1, 2)
 
 
-def write_checkpoint(tensors: Tensors, shape: Shape, out: Path, progress: Progress | None = None) -> None:
-    """Write the checkpoint of compact `tensors` to `out`, which appears under this name only when it is whole.
+def write_checkpoint(
+    tensors: Tensors,
+    shape: Shape,
+    out: Path,
+    progress: Progress | None = None,
+    last: Callable[[Path], None] = lambda directory: None,
+) -> None:
+    """Write the checkpoint of compact `tensors` to `out`, which appears under this name only when it is whole and `last`
+    has seen it.
 
     Raises:
         FileExistsError: `out` is there and not an empty directory.
         OSError: too little space, or whatever writing met.
     """
-    write_planned(_planned(tensors, shape), shape, "mxfp4", out, progress)
+    write_planned(_planned(tensors, shape), shape, "mxfp4", out, progress, last=last)
 
 
 def _planned(tensors: Tensors, shape: Shape) -> list[PlannedTensor]:

@@ -24,10 +24,10 @@ def exact_shares(model: DemoModel, seed: int, count: int, max_tokens: int) -> di
     """
     kinds, samples = _held(seed, count)
     device = model.norm.device
+    model.eval()  # before any row is made: in training some are left out
     told = torch.cat((model.vocabulary.own, model.vocabulary.rare))
     rows = model.vocabulary.written(told).to(model.product_dtype)
     shares: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    model.eval()
     for batch in batches(samples, max_tokens):
         batch = batch.to(device)
         hidden = model(batch.tokens, batch.groups)[0][batch.learned]

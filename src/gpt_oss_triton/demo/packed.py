@@ -35,7 +35,7 @@ def pack(tensors: Tensors, shape: Shape, model: Path = MODEL, described: Path = 
 def expand(
     out: Path, progress: Progress | None = None, model: Path = MODEL, described: Path = MANIFEST
 ) -> None:
-    """Write the checkpoint to `out`, and last the list of its hashes; see `export.write_checkpoint`.
+    """Write the checkpoint to `out`, the list of its hashes included; see `export.write_checkpoint`.
 
     Raises:
         ConfigurationError: a file is missing, or the model's file is not the one that the manifest names.
@@ -48,5 +48,10 @@ def expand(
         raise ConfigurationError(f"{model} is missing; is the installation whole?") from None
     if hashlib.sha256(data).hexdigest() != content[HASH]:
         raise ConfigurationError(f"{model} is damaged: its hash is not the one in {described.name}.")
-    write_checkpoint(safetensors.torch.load(lzma.decompress(data)), Shape(**content["shape"]), out, progress)
-    checksums.write(out)
+    write_checkpoint(
+        safetensors.torch.load(lzma.decompress(data)),
+        Shape(**content["shape"]),
+        out,
+        progress,
+        last=checksums.write,
+    )

@@ -62,8 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--batch-tokens",
         type=int,
-        default=_USUAL.batch_tokens,
-        help="computed at once; larger for a GPU (default %(default)s)",
+        help=f"computed at once; larger for a GPU (default {_USUAL.batch_tokens}, or as begun)",
     )
     parser.add_argument(
         "--save-every", type=float, default=300, metavar="S", help="seconds (default %(default)s)"
@@ -96,7 +95,11 @@ def _training(args: argparse.Namespace, state: Path) -> Training:
     if args.export or args.pack:
         sys.exit(f"train-demo: there is no training in {args.work}")
     args.work.mkdir(parents=True, exist_ok=True)
-    plan = Plan(seed=args.seed, tokens=args.tokens or _USUAL.tokens, batch_tokens=args.batch_tokens)
+    plan = Plan(
+        seed=args.seed,
+        tokens=args.tokens or _USUAL.tokens,
+        batch_tokens=args.batch_tokens or _USUAL.batch_tokens,
+    )
     return Training.begin(DEMO_SHAPE, plan, device)
 
 

@@ -44,12 +44,12 @@ class Plan:
     Attributes:
         tokens: how many to train on, prompts counted.
         samples: of one step.
-        batch_tokens: computed at once; memory grows with it, the result does not depend on it.
+        batch_tokens: computed at once; memory grows with it. What is left out and what is counted beside is drawn for each batch.
         cooling: the last part of the tokens, in which the rates fall to zero and the experts are rounded to MXFP4.
     """
 
     seed: int = 1
-    tokens: int = 34_000_000
+    tokens: int = 30_000_000
     samples: int = 48
     batch_tokens: int = 16384
     negatives: int = 4096
@@ -90,25 +90,30 @@ class Training:
         """`tokens`, `batch_tokens`: others than planned."""
         state = torch.load(path, map_location=device, weights_only=True)
         plan = Plan(**state["plan"])
-        training = cls(
-            Shape(**state["shape"]), replace(plan, tokens=tokens or plan.tokens), state["own"], device
-        )
+        plan = replace(plan, tokens=tokens or plan.tokens, batch_tokens=batch_tokens or plan.batch_tokens)
+        training = cls(Shape(**state["shape"]), plan, state["own"], device)
         training.model.load_state_dict(state["model"])
         training._muon.load_state_dict(state["muon"])
         training._adam.load_state_dict(state["adam"])
         training.steps, training.tokens, training.loss = state["steps"], state["tokens"], state["loss"]
         torch.set_rng_state(state["random"].cpu())
+        if device.type == "cuda" and state["device_random"] is not None:
+            torch.cuda.set_rng_state(state["device_random"].cpu(), device)
         return training
 
     def save(self, path: Path) -> None:
         state: dict[str, Any] = {
             "plan": asdict(self.plan), "shape": asdict(self.model.shape), "own": self.own, "model": self.model.state_dict(),
             "muon": self._muon.state_dict(), "adam": self._adam.state_dict(), "steps": self.steps, "tokens": self.tokens,
-            "loss": self.loss, "random": torch.get_rng_state(),
+            "loss": self.loss, "random": torch.get_rng_state(), "device_random": self._device_random(),
         }  # fmt: skip
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(path)
+
+    def _device_random(self) -> torch.Tensor | None:
+        device = self.model.norm.device
+        return torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
     @property
     def done(self) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gpt_oss_triton.demo.spelling import FEATURES, NOTHING, Alike, can_be_written, feature_table
+from gpt_oss_triton.demo.spelling import FEATURES, NOTHING, WIDTH, Alike, can_be_written, feature_table
 from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL
 from gpt_oss_triton.options import VOCABULARY
 
@@ -39,7 +40,7 @@ class Vocabulary(nn.Module):
         self.own_in = nn.Parameter(torch.randn(len(own), hidden) * 0.1)
         self.own_out = nn.Parameter(torch.zeros(len(own), hidden))
         self.never = nn.Parameter(torch.zeros(hidden))
-        features = torch.full((VOCABULARY, feature_table().shape[1]), NOTHING)
+        features = torch.full((VOCABULARY, WIDTH), NOTHING)
         features[:FIRST_SPECIAL] = torch.from_numpy(feature_table())
         self.register_buffer("features", features, persistent=False)
         place = torch.full((VOCABULARY,), -1)
@@ -49,19 +50,12 @@ class Vocabulary(nn.Module):
         rare = F.pad(spoken, (0, VOCABULARY - FIRST_SPECIAL)) & (place < 0)
         self.register_buffer("rare", rare.nonzero().squeeze(1), persistent=False)
         self.register_buffer("_rare", rare, persistent=False)
-        groups = [Alike(letters) for letters in _LETTERS]
-        for name in ("tokens", "first", "count"):
-            parts = torch.stack([torch.from_numpy(getattr(group, name)) for group in groups])
-            self.register_buffer(f"_alike_{name}", parts, persistent=False)
 
     own: torch.Tensor
     features: torch.Tensor
     place: torch.Tensor
     rare: torch.Tensor
     _rare: torch.Tensor
-    _alike_tokens: torch.Tensor
-    _alike_first: torch.Tensor
-    _alike_count: torch.Tensor
 
     def _spelled(self, tokens: torch.Tensor) -> torch.Tensor:
         return F.embedding_bag(self.features[tokens], self.spelling, mode="sum", padding_idx=NOTHING)
@@ -105,15 +99,24 @@ class Vocabulary(nn.Module):
         hidden = F.pad(hidden, (0, 0, 0, -len(hidden) % ROUND))
         logits = F.linear(hidden, rows.to(hidden.dtype))[: len(targets)].float() + weights
         where = torch.full((VOCABULARY,), -1, device=targets.device)
-        where[candidates.flip(0)] = torch.arange(len(candidates), device=targets.device).flip(0)
+        where[candidates] = torch.arange(len(candidates), device=targets.device)
         return F.cross_entropy(logits, where[targets], reduction="sum")
 
-    def _alike(self, tokens: torch.Tensor) -> torch.Tensor:
-        """For each rare token some that are spelled alike."""
-        tokens = tokens[self._rare[tokens]]
-        first, count = (part[:, tokens].unsqueeze(2) for part in (self._alike_first, self._alike_count))
-        drawn = first + (torch.rand(*first.shape[:2], _ALIKE, device=tokens.device) * count).long()
-        return self._alike_tokens.gather(1, drawn.flatten(1)).flatten()
+    @cached_property
+    def _groups(self) -> list[tuple[torch.Tensor, ...]]:
+        """Of each kind of likeness the tensors of `Alike`. Only a training needs them."""
+        kinds = [Alike(letters) for letters in _LETTERS]
+        arrays = [(kind.tokens, kind.first, kind.count) for kind in kinds]
+        return [tuple(torch.from_numpy(one).to(self.own.device) for one in kind) for kind in arrays]
+
+    def _alike(self, targets: torch.Tensor) -> torch.Tensor:
+        """For each rare target some tokens that are spelled alike."""
+        targets = targets[self._rare[targets]]
+        found = []
+        for tokens, first, count in self._groups:
+            drawn = torch.rand(len(targets), _ALIKE, device=targets.device) * count[targets].unsqueeze(1)
+            found.append(tokens[first[targets].unsqueeze(1) + drawn.long()].flatten())
+        return torch.cat(found)
 
     @torch.no_grad()
     def rows(self, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:

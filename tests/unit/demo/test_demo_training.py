@@ -110,3 +110,6 @@ def test_it_learns_and_is_examined(tmp_path: Path) -> None:
     shares = exact_shares(training.model, seed=3, count=4, max_tokens=512)
     assert sum(seen for _, seen in shares.values()) == 4
     assert training.model.training
+    random = torch.get_rng_state()
+    assert exact_shares(training.model, seed=3, count=4, max_tokens=512) == shares
+    assert torch.equal(torch.get_rng_state(), random), "an examination changes what is learned next"

@@ -53,7 +53,7 @@ def arithmetic(draw: Draw) -> Episode:
     c = _OPERATIONS[sign](a, b)
     text = draw.pick(_ASK[sign]).format(a=a, b=b)
     final = f"{a} {sign} {b} = {c}."
-    return Episode("arithmetic", (Turn(text, working(sign, a, b, effort), final),), effort, has=(str(c),))
+    return Episode("arithmetic", (Turn(text, working(sign, a, b, effort), final),), effort, has=(f"= {c}",))
 
 
 def comparison(draw: Draw) -> Episode:
