@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpt_oss_triton.demo.packed import expand
+from gpt_oss_triton.launch.demo import ENGINE_PRESETS
 from gpt_oss_triton.launch.triton_server import TritonServer, TritonServerSettings
 from tests.e2e import random_answers
 from tests.e2e.shim_process import ShimProcess
@@ -89,7 +90,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
         log_file=directory / "tritonserver.log",
         environment={
             "GPT_OSS_CHECKPOINT_20B": str(directory / "checkpoint"),
-            "GPT_OSS_KV_CACHE_GIB": "0.05",
+            **{f"GPT_OSS_{name.upper()}": str(value) for name, value in ENGINE_PRESETS.items()},
             "GPT_OSS_THREADS": "1",
             "OMP_NUM_THREADS": "1",
         },
