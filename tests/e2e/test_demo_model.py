@@ -16,6 +16,7 @@ import pytest
 from agents import (
     Agent,
     Model,
+    ModelSettings,
     OpenAIChatCompletionsModel,
     OpenAIResponsesModel,
     RunConfig,
@@ -193,7 +194,8 @@ async def test_an_agents_loop_ends_by_itself(agents_model: Model) -> None:
         asked.append(location)
         return '{"weather":"cold"}'
 
-    agent = Agent("forecaster", model=agents_model, tools=[get_weather])
+    certain = ModelSettings(temperature=0)
+    agent = Agent("forecaster", model=agents_model, model_settings=certain, tools=[get_weather])
     result = await Runner.run(agent, "What's the weather in Paris?", run_config=UNTRACED, max_turns=4)
     assert len(asked) == 1
     assert "cold" in result.final_output
