@@ -7,7 +7,7 @@ only what it has to copy from the question.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -54,11 +54,6 @@ PERSON: dict[str, Any] = {
     "additionalProperties": False,
 }  # fmt: skip
 TOOL: Any = {"type": "function", "function": {"name": "get_weather", "parameters": WEATHER}}
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture(scope="module")
@@ -179,10 +174,9 @@ def test_turns_are_found_in_the_cache(api: openai.OpenAI) -> None:
 
 
 @pytest.fixture(params=[OpenAIChatCompletionsModel, OpenAIResponsesModel], ids=["chat", "responses"])
-def agents_model(shim: ShimProcess, request: pytest.FixtureRequest) -> Model:
-    client = AsyncOpenAI(base_url=f"{shim.url}/v1", api_key="none", max_retries=0, timeout=60)
-    model: Model = request.param(MODEL, client)
-    return model
+async def agents_model(shim: ShimProcess, request: pytest.FixtureRequest) -> AsyncIterator[Model]:
+    async with AsyncOpenAI(base_url=f"{shim.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+        yield request.param(MODEL, client)
 
 
 async def test_an_agents_loop_ends_by_itself(agents_model: Model) -> None:

@@ -171,7 +171,10 @@ class SampledRows:
                 except ServiceError as error:
                     self._errors[n] = error
         self._drawn = draw(logits, [row.rule(ahead) for row, ahead in places])
-        self.tokens = self._drawn.tokens
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        return self._drawn.tokens
 
     def outcomes(self) -> list[RowOutcome]:
         """Wait for them."""
@@ -204,9 +207,12 @@ class MixedRows:
     def __init__(self, parts: Sequence[tuple[list[int], SampledRows | LikeliestRows]]) -> None:
         """`parts`: which rows, and what is sampled for them."""
         self._parts = parts
-        order = [n for rows, _ in parts for n in rows]
-        tokens = torch.cat([sampled.tokens for _, sampled in parts])
-        self.tokens = torch.empty_like(tokens).index_copy_(0, upload(order, tokens.device), tokens)
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        order = [n for rows, _ in self._parts for n in rows]
+        tokens = torch.cat([sampled.tokens for _, sampled in self._parts])
+        return torch.empty_like(tokens).index_copy_(0, upload(order, tokens.device), tokens)
 
     def outcomes(self) -> list[RowOutcome]:
         found = {n: one for rows, part in self._parts for n, one in zip(rows, part.outcomes(), strict=True)}

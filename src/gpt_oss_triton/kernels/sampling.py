@@ -61,7 +61,8 @@ class Draws(Protocol):
             them.
     """
 
-    tokens: torch.Tensor
+    @property
+    def tokens(self) -> torch.Tensor: ...
 
     def read(self) -> list[Drawn | None]:
         """Wait for them. None for a row that holds what is no number, but for -inf, which is a token that cannot be
@@ -99,7 +100,10 @@ class CpuDraws:
         library.load().draw_tokens(
             torch.get_num_threads(), logits.data_ptr(), *logits.shape, asked, self._drawn
         )
-        self.tokens = torch.tensor([one.token for one in self._drawn])
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        return torch.tensor([one.token for one in self._drawn])
 
     def read(self) -> list[Drawn | None]:
         return [_drawn(one, rule) for one, rule in zip(self._drawn, self._rules, strict=True)]

@@ -16,7 +16,7 @@ class DueQueue(Generic[Item]):
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        # A heap by the time when they are due; guarded by _changed, as are the next three.
+        # A heap by the time when they are due; guarded by _changed, as is what follows.
         self._items: list[tuple[float, int, Item]] = []
         self._order = itertools.count()  # decides between items that are due at the same moment
         self._closed = self._dropping = False
