@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> None:
         "growth": _bench_growth,
         "http": _bench_http,
         "interference": _bench_interference,
+        "overhead": _bench_overhead,
         "replay": _bench_replay,
         "overload": _bench_overload,
     }
@@ -106,6 +107,18 @@ def _bench_interference(args: argparse.Namespace) -> None:
     engine = _engine(args.checkpoint, args.threads, max_context=longest + 512)
     for n in range(args.repeat):
         _say(interference.measure_engine_interference(engine, neighbours, n))
+    engine.close()
+
+
+def _bench_overhead(args: argparse.Namespace) -> None:
+    from gpt_oss_triton.bench.http import Endpoint, measure_http
+    from gpt_oss_triton.bench.overhead import measure_overhead
+
+    endpoint = Endpoint(args.url, args.model, args.key)
+    engine = _engine(args.checkpoint, args.threads, max_context=8192)
+    for streams in args.streams or [1, 8, 32]:
+        measure_http(endpoint, _workload(args).warm_up, 2)
+        _say(measure_overhead(engine, endpoint, _workload(args), streams, args.repeat, _say))
     engine.close()
 
 

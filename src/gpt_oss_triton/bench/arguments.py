@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   scripts/bench growth --checkpoint /tmp/bench          how cost grows: tables and a figure, with the machine's limit
   scripts/bench interference --checkpoint /tmp/bench    running streams while a long prompt is computed beside them
   scripts/bench http --url http://127.0.0.1:8000/v1     whatever listens there, streamed
+  scripts/bench overhead --checkpoint /tmp/bench        the same requests through both, by turns: HTTP's share
   scripts/bench overload --multiples 0.8 1 2 4 10       more than it can serve: who gets what, and how soon
   scripts/bench overload --flood 10 --keys keys.txt     one API key of many floods it
   scripts/bench replay --url http://127.0.0.1:8000/v1   the same, with conversations over several turns
@@ -50,6 +51,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     http = kinds.add_parser("http", parents=[workload, address], help="an OpenAI-compatible endpoint")
     http.add_argument("--completions", action="store_true", help="use /completions instead of chat")
     _add_interference(kinds)
+    _add_overhead(
+        kinds.add_parser(
+            "overhead", parents=[workload, address], help="an endpoint and the engine alone, by turns"
+        )
+    )
     replay = kinds.add_parser("replay", parents=[address], help="conversations: how much of them is cached")
     _add_numbers(
         replay,
@@ -113,6 +119,12 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         help="of the prompts whose time to first token --shape measures (128 512 2048 8192)",
     )  # fmt: skip
     parser.add_argument("--threads", type=int, help="CPU threads of a step (all cores)")
+
+
+def _add_overhead(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=Path, required=True, help="what the server at --url has loaded")
+    parser.add_argument("--threads", type=int, help="CPU threads of the engine alone (all cores)")
+    parser.set_defaults(repeat=10)
 
 
 def _add_growth(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -6,10 +6,12 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-import httpx
 import msgspec
 
+from gpt_oss_triton.bench.plain_http import PlainHttp
 from gpt_oss_triton.bench.workload import Answer, Workload, figures
+
+_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ async def _measure(
 ) -> dict[str, float | int | str]:
     prompts = iter(workload.prompts(streams, round_number))
     answers: list[Answer] = []
-    async with make_client(endpoint) as client:
+    async with PlainHttp(endpoint.url) as client:
 
         async def caller() -> None:
             for prompt in prompts:
@@ -47,17 +49,7 @@ async def _measure(
         return figures(streams, answers, time.perf_counter() - began)
 
 
-def make_client(endpoint: Endpoint) -> httpx.AsyncClient:
-    headers = {"accept-encoding": "identity"}  # the load generator shares the machine: it should cost little
-    if endpoint.key:
-        headers["authorization"] = f"Bearer {endpoint.key}"
-    limits = httpx.Limits(max_connections=None)
-    return httpx.AsyncClient(timeout=600, limits=limits, headers=headers, trust_env=False)
-
-
-async def ask(
-    client: httpx.AsyncClient, endpoint: Endpoint, prompt: str, output_tokens: int, answer: Answer
-) -> None:
+async def ask(client: PlainHttp, endpoint: Endpoint, prompt: str, output_tokens: int, answer: Answer) -> None:
     """Fills `answer` while it comes."""
     body: dict[str, object] = {
         "model": endpoint.model,
@@ -73,18 +65,18 @@ async def ask(
         path, body["messages"] = "/chat/completions", [{"role": "user", "content": prompt}]
     answer.sent = time.perf_counter()
     try:
-        async with client.stream("POST", endpoint.url + path, json=body) as response:
-            if response.status_code != 200:
-                answer.error = f"{response.status_code} {(await response.aread())[:200]!r}"
-                return
+        async with asyncio.timeout(_TIMEOUT_S):
+            reply = await client.post(path, msgspec.json.encode(body), endpoint.key)
             pending = b""
-            async for data in response.aiter_raw():
+            async for data in reply:
                 *events, pending = (pending + data).split(b"\n\n")
                 now = time.perf_counter() - answer.sent
                 for event in events:
                     if event.startswith(b"data: {"):
                         _take(answer, msgspec.json.decode(event[6:]), now)
-    except httpx.HTTPError as error:
+            if reply.status != 200:
+                answer.error = f"{reply.status} {pending[:200]!r}"
+    except (OSError, EOFError, TimeoutError) as error:
         answer.error = repr(error)
 
 

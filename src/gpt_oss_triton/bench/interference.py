@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 
 from gpt_oss_triton.bench.engine import measure_prompt
-from gpt_oss_triton.bench.http import Endpoint, ask, make_client
+from gpt_oss_triton.bench.http import Endpoint, ask
+from gpt_oss_triton.bench.plain_http import PlainHttp
 from gpt_oss_triton.bench.running_streams import POLL_S, RunningStreams, gaps
 from gpt_oss_triton.bench.workload import Answer, Workload, milliseconds
 from gpt_oss_triton.engine.protocol import Engine
@@ -67,7 +68,7 @@ def measure_http_interference(endpoint: Endpoint, neighbours: Neighbours, round_
 async def _measure_http(endpoint: Endpoint, neighbours: Neighbours, round_number: int) -> Row:
     short, long = neighbours.prompts(round_number)
     answers, last = [Answer() for _ in short], Answer()
-    async with make_client(endpoint) as client:
+    async with PlainHttp(endpoint.url) as client:
         streams = [
             asyncio.create_task(ask(client, endpoint, text, neighbours.max_tokens, answer))
             for text, answer in zip(short, answers, strict=True)

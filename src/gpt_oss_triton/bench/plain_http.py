@@ -1,7 +1,7 @@
 """HTTP/1.1 over bare asyncio streams, for load generators that must not take the server's cores.
 
-It speaks what our own server and its like answer: a body with a length, or one in chunks. It keeps connections
-and knows nothing of TLS, redirects or compression.
+It speaks what our own server and its like answer: a body with a length, one in chunks, or all until the end. It keeps connections
+and knows nothing of redirects or compression.
 """
 
 from __future__ import annotations
@@ -42,8 +42,13 @@ class Reply:
             while size := int(await reader.readuntil(b"\r\n"), 16):
                 yield (await reader.readexactly(size + 2))[:-2]
             await reader.readuntil(b"\r\n")
+        elif length := self.headers.get("content-length"):
+            yield await reader.readexactly(int(length))
         else:
-            yield await reader.readexactly(int(self.headers.get("content-length", "0")))
+            while data := await reader.read(_LONGEST_LINE):
+                yield data
+            self._connection.writer.close()
+            return
         self._client.keep(self._connection, self.headers)
 
 
@@ -56,7 +61,8 @@ class PlainHttp:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._tls = parts.scheme == "https"
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or (443 if self._tls else 80)
         self._path = parts.path.rstrip("/")
         self._idle: list[_Connection] = []
 
@@ -80,7 +86,10 @@ class PlainHttp:
                 return await self._exchange(connection, head.encode() + body)
             except (OSError, EOFError):  # the server had closed it
                 connection.writer.close()
-        connection = _Connection(*await asyncio.open_connection(self._host, self._port, limit=_LONGEST_LINE))
+        streams = await asyncio.open_connection(
+            self._host, self._port, limit=_LONGEST_LINE, ssl=self._tls or None
+        )
+        connection = _Connection(*streams)
         return await self._exchange(connection, head.encode() + body)
 
     def keep(self, connection: _Connection, headers: dict[str, str]) -> None:
