@@ -111,6 +111,7 @@ def _bench_interference(args: argparse.Namespace) -> None:
 
 
 def _bench_overhead(args: argparse.Namespace) -> None:
+    from gpt_oss_triton.bench.engine import measure_engine
     from gpt_oss_triton.bench.http import Endpoint, measure_http
     from gpt_oss_triton.bench.overhead import measure_overhead
 
@@ -118,7 +119,11 @@ def _bench_overhead(args: argparse.Namespace) -> None:
     engine = _engine(args.checkpoint, args.threads, max_context=8192)
     for streams in args.streams or [1, 8, 32]:
         measure_http(endpoint, _workload(args).warm_up, 2)
-        _say(measure_overhead(engine, endpoint, _workload(args), streams, args.repeat, _say))
+        measure_engine(engine, _workload(args).warm_up, 2)
+        try:
+            _say(measure_overhead(engine, endpoint, _workload(args), streams, args.repeat, _say))
+        except RuntimeError as error:
+            raise SystemExit(str(error)) from None
     engine.close()
 
 

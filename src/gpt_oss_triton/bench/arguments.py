@@ -53,7 +53,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     _add_interference(kinds)
     _add_overhead(
         kinds.add_parser(
-            "overhead", parents=[workload, address], help="an endpoint and the engine alone, by turns"
+            "overhead", parents=[_workload(10), address], help="an endpoint and the engine alone, by turns"
         )
     )
     replay = kinds.add_parser("replay", parents=[address], help="conversations: how much of them is cached")
@@ -76,7 +76,7 @@ def _add_numbers(parser: argparse.ArgumentParser, *options: tuple[str, int, str]
         parser.add_argument(option, type=int, default=default, help=f"{what} ({default})")
 
 
-def _workload() -> argparse.ArgumentParser:
+def _workload(repeat: int = 3) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(
         "--streams", type=int, nargs="+", help="concurrent callers (1 8 32; with --shape 1 2 4 … 64)"
@@ -87,7 +87,7 @@ def _workload() -> argparse.ArgumentParser:
         ("--shared-words", 0, "leading words that all prompts share"),
         ("--output-tokens", 64, "of each answer"),
         ("--seed", 0, "of the prompts: another one is new to a prefix cache"),
-        ("--repeat", 3, "how often each number of streams is measured"),
+        ("--repeat", repeat, "how often each number of streams is measured"),
     )
     return parser
 
@@ -124,7 +124,6 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
 def _add_overhead(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="what the server at --url has loaded")
     parser.add_argument("--threads", type=int, help="CPU threads of the engine alone (all cores)")
-    parser.set_defaults(repeat=10)
 
 
 def _add_growth(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from gpt_oss_triton.bench.plain_http import PlainHttp
 from gpt_oss_triton.bench.workload import Answer, Workload, figures
 
-_TIMEOUT_S = 600
+_TIMEOUT_S = 600  # without a byte
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,14 @@ async def ask(client: PlainHttp, endpoint: Endpoint, prompt: str, output_tokens:
         path, body["messages"] = "/chat/completions", [{"role": "user", "content": prompt}]
     answer.sent = time.perf_counter()
     try:
-        async with asyncio.timeout(_TIMEOUT_S):
+        async with asyncio.timeout(_TIMEOUT_S) as limit:
             reply = await client.post(path, msgspec.json.encode(body), endpoint.key)
             pending = b""
             async for data in reply:
+                limit.reschedule(asyncio.get_running_loop().time() + _TIMEOUT_S)
+                if reply.status != 200:
+                    pending += data
+                    continue
                 *events, pending = (pending + data).split(b"\n\n")
                 now = time.perf_counter() - answer.sent
                 for event in events:

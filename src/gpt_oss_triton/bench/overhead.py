@@ -33,6 +33,9 @@ def measure_overhead(
 
     Returns:
         The medians: `ratio` is that of the pairs' ratios.
+
+    Raises:
+        RuntimeError: a request failed.
     """
     sides: list[tuple[str, Callable[[Workload, int, int], Row]]] = [
         ("engine", partial(measure_engine, engine)),
@@ -42,6 +45,8 @@ def measure_overhead(
     for number in range(pairs):
         for name, measure in sides[:: 1 if number % 2 else -1]:
             row = measure(workload, streams, number)
+            if row["failed"]:
+                raise RuntimeError(f"{row['failed']} requests failed, first: {row.get('first_error')}")
             rates[name].append(float(row["output_tokens_per_s"]))
             show({"through": name, **row})
     ratios = [through / alone for alone, through in zip(rates["engine"], rates["http"], strict=True)]

@@ -7,6 +7,7 @@ and knows nothing of redirects or compression.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -36,20 +37,39 @@ class Reply:
         self._connection = connection
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The body's pieces as they arrive. Raises OSError or EOFError when the connection breaks."""
-        reader = self._connection.reader
-        if self.headers.get("transfer-encoding") == "chunked":
-            while size := int(await reader.readuntil(b"\r\n"), 16):
+        """The body's pieces as they arrive. Who stops reading before the end closes the connection.
+
+        Raises:
+            OSError, EOFError: the connection breaks, or brings no HTTP.
+        """
+        whole = False
+        try:
+            async for data in self._body(self._connection.reader):
+                yield data
+            whole = "content-length" in self.headers or self._is_chunked
+        except (ValueError, asyncio.LimitOverrunError) as error:
+            raise ConnectionError(f"this is no HTTP: {error}") from None
+        finally:
+            if whole and self.headers.get("connection", "").lower() != "close":
+                self._client.keep(self._connection)
+            else:
+                self._connection.writer.close()
+
+    @property
+    def _is_chunked(self) -> bool:
+        return self.headers.get("transfer-encoding", "").lower() == "chunked"
+
+    async def _body(self, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+        if self._is_chunked:
+            while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
                 yield (await reader.readexactly(size + 2))[:-2]
-            await reader.readuntil(b"\r\n")
+            while await reader.readuntil(b"\r\n") != b"\r\n":  # trailers
+                pass
         elif length := self.headers.get("content-length"):
             yield await reader.readexactly(int(length))
         else:
             while data := await reader.read(_LONGEST_LINE):
                 yield data
-            self._connection.writer.close()
-            return
-        self._client.keep(self._connection, self.headers)
 
 
 class PlainHttp:
@@ -81,28 +101,29 @@ class PlainHttp:
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         while self._idle:
-            connection = self._idle.pop()
-            try:
-                return await self._exchange(connection, head.encode() + body)
-            except (OSError, EOFError):  # the server had closed it
-                connection.writer.close()
+            with contextlib.suppress(OSError, EOFError):  # the server had closed it
+                return await self._exchange(self._idle.pop(), head.encode() + body)
         streams = await asyncio.open_connection(
             self._host, self._port, limit=_LONGEST_LINE, ssl=self._tls or None
         )
         connection = _Connection(*streams)
         return await self._exchange(connection, head.encode() + body)
 
-    def keep(self, connection: _Connection, headers: dict[str, str]) -> None:
-        """An answer was read to its end: its connection may serve the next request."""
-        if headers.get("connection") == "close":
-            connection.writer.close()
-        else:
-            self._idle.append(connection)
+    def keep(self, connection: _Connection) -> None:
+        """An answer was read to its end: its connection serves the next request."""
+        self._idle.append(connection)
 
     async def _exchange(self, connection: _Connection, request: bytes) -> Reply:
-        connection.writer.write(request)
-        lines = (await connection.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        headers = {
-            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
-        }
-        return Reply(self, connection, int(lines[0].split()[1]), headers)
+        try:
+            connection.writer.write(request)
+            lines = (await connection.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            headers = {
+                name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
+            }
+            return Reply(self, connection, int(lines[0].split()[1]), headers)
+        except (ValueError, IndexError, asyncio.LimitOverrunError) as error:
+            connection.writer.close()
+            raise ConnectionError(f"this is no HTTP: {error}") from None
+        except BaseException:  # also of a caller that was cancelled
+            connection.writer.close()
+            raise

@@ -11,11 +11,13 @@ from typing import TypeVar
 import torch
 
 from gpt_oss_triton.demo.corpus import Sample
-from gpt_oss_triton.harmony.tokens import END, END_OF_TEXT
+from gpt_oss_triton.harmony.tokens import END
 
 _Item = TypeVar("_Item", int, bool)
 
-_PAD = END_OF_TEXT  # stands behind everything that is learned, so nothing sees it
+# Stands behind everything that is learned, so nothing sees it. It needs a vector: the norm of a zero has a slope of 300,
+# and what is said of the experts' load counts padding, too.
+_PAD = END
 _SEVERAL = 3  # samples with the same beginning that are worth a group of their own
 _GROUP_TOKENS = 512  # of a group: longer ones are padded more, shorter ones make more and smaller products
 _ROUND = 16  # positions: few different lengths, so that few different kernels are built

@@ -22,7 +22,7 @@ from gpt_oss_triton.kernels import mxfp4
 Tensors = dict[str, torch.Tensor]
 
 _ROWS = 1 << 14  # of the vocabulary, made at once
-_TABLES = ("spelling", "own_in", "own_out", "never")
+_TABLES = ("code", "spelling", "own_in", "own_out", "never")
 
 
 @torch.no_grad()

@@ -7,7 +7,9 @@ is therefore put into the weights by hand, roughly, and training does the rest:
 - The first layer's first head looks at the position before, by its biases alone, and leaves what stands there in
   some directions of its own.
 - Heads of the first two layers with full attention compare those directions of earlier positions with their own
-  token: a match stands behind an earlier occurrence. They add what they find there, each a part of its vector.
+  token: a match stands behind an earlier occurrence. They add what they find there, each a part of its vector. The first of
+  these layers adds most of the code, and the directions that tell a word's form. It leaves alone what is compared: the
+  second layer would look for what the first one found.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ import math
 import torch
 
 from gpt_oss_triton.demo.model import Attention, DemoModel, inverse_frequencies
+from gpt_oss_triton.demo.spelling import LEADS
 
 _BEFORE = 5.0  # length of the biases that find the position before, for each frequency
 _FREQUENCIES = 8  # that they use; slower ones hardly tell neighbours apart
 _SLOW = 0.002  # radians a position: what is compared by pairs as slow as this hardly depends on the distance
 _PAIRS = 15  # of them that are used
 _NOTED = 1.4  # how loudly the position before is noted
+_TOLD = 4.0  # length of a feature's vector
 _SHARP = 2.2  # of a match against what differs
 _NO_MATCH = 6.0  # the sink's score, which a chance likeness does not reach
 _ADDED = 16.0  # how loudly the finding is added
@@ -32,22 +36,34 @@ _LOOKING_LAYERS = (1, 3)
 
 @torch.no_grad()
 def induce(model: DemoModel) -> None:
-    """Overwrite some heads of a new model. Draws from torch's random numbers."""
+    """Overwrite some heads and the spelling's vectors of a new model. Draws from torch's random numbers."""
     hidden, size = model.shape.hidden, model.shape.head_dim
-    read = _orthonormal(torch.empty(0, hidden), size)
-    noted = _orthonormal(torch.empty(0, hidden), size)
+    codes = model.vocabulary.code_basis
+    compared, other = codes[: 2 * _PAIRS], codes[2 * _PAIRS :]
+    noted = _orthonormal(codes, size)
+    letters = _orthonormal(torch.cat((codes, noted)), hidden - len(codes) - size)
+    form = letters[: 2 * size - len(other)]  # as many as go with the codes through two heads
+    _spell(model, letters, form)
     first = _Head(model, layer=0, kv_head=0)
     first.look_before()
-    first.move(read, noted, _NOTED)
-    parts = iter(torch.split(_orthonormal(noted, hidden - size), size))
+    first.move(codes[:size], noted, _NOTED)
+    parts = iter(torch.split(torch.cat((other, form, compared, letters[len(form) :])), size))
     for layer in _LOOKING_LAYERS:
         for kv_head in range(model.shape.kv_heads):
             if (part := next(parts, None)) is not None:
                 head = _Head(model, layer, kv_head)
-                head.look_behind_matches(read, noted)
+                head.look_behind_matches(compared, noted)
                 head.move(part, part, _ADDED)
     for _, mixture in model.layers:
         mixture.down.mul_(_QUIET)
+
+
+def _spell(model: DemoModel, letters: torch.Tensor, form: torch.Tensor) -> None:
+    """Draw the features' vectors along these directions: letters, and what tells forms of the same letters apart."""
+    spelling = model.vocabulary.spelling
+    for rows, directions in ((slice(None, LEADS), letters), (slice(LEADS, None), form)):
+        drawn = torch.randn(len(spelling[rows]), len(directions)) @ directions
+        spelling[rows] = drawn * (_TOLD / len(directions) ** 0.5)
 
 
 def _orthonormal(others: torch.Tensor, count: int) -> torch.Tensor:

@@ -5,10 +5,15 @@ never trained. So a token's vector is the sum of its features' vectors: which si
 which letter stands at which place. ` Berlin`, `"Berlin` and `_berlin` then differ by little, and a model that has
 learned to copy letters copies words that it has never met. Digits are counted from the right, so that units
 stand at the same place in `7`, `47` and `347`.
+
+Words that differ in one letter are too much alike for that alone: `Peter` was copied as `Pemer`. So a word, whatever
+stands before it and however it is capitalized, also has a code: some signs drawn by its hash, which no other word's
+code is close to.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 
 import numpy as np
@@ -18,13 +23,14 @@ from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL, token_bytes
 from gpt_oss_triton.options import VOCABULARY
 
 PLACES = 16  # letters of a token that count; longer tokens can be read, not written
-_LEADS = PLACES * 256  # a feature for each byte that a word can begin with, before its letters
-_CAPITALS = _LEADS + 256  # one for each place
+LEADS = PLACES * 256  # a feature for each byte that a word can begin with, before its letters
+_CAPITALS = LEADS + 256  # one for each place
 _LENGTHS = _CAPITALS + PLACES
 NOTHING = _LENGTHS + PLACES + 1  # fills the rows of short tokens; its vector is zero
 FEATURES = NOTHING + 1
 WIDTH = 2 * PLACES + 2  # most features of one token
 _DIGITS = 3  # of a number token, at most
+CODE = 128  # signs of a word's code
 
 
 def features_of(token_id: int) -> list[int]:
@@ -33,9 +39,10 @@ def features_of(token_id: int) -> list[int]:
     if not text:
         return []
     found = []
-    if len(text) > 1 and not text[:1].isalnum() and text[1:2].isalpha():
-        found.append(_LEADS + text[0])
-        text = text[1:]
+    word = _word(text)
+    if len(word) < len(text):
+        found.append(LEADS + text[0])
+        text = word
     shift = _DIGITS - len(text) if text.isdigit() and len(text) <= _DIGITS else 0
     for place, byte in enumerate(text[:PLACES]):
         found.append((place + shift) * 256 + ord(chr(byte).lower()) if byte < 128 else place * 256 + byte)
@@ -54,10 +61,33 @@ def feature_table() -> npt.NDArray[np.int64]:
     return table
 
 
+def code_table() -> npt.NDArray[np.int8]:
+    """The signs, 1 and -1, of all text tokens' words; zeros where a token is no text: [FIRST_SPECIAL, CODE]."""
+    table = np.zeros((FIRST_SPECIAL, CODE), dtype=np.int8)
+    for token in range(FIRST_SPECIAL):
+        if text := token_bytes(token):
+            drawn = hashlib.blake2b(_lower(_word(text)), digest_size=CODE // 8).digest()
+            table[token] = np.unpackbits(np.frombuffer(drawn, np.uint8)).astype(np.int8) * 2 - 1
+    return table
+
+
+def _word(text: bytes) -> bytes:
+    """Without the sign or blank that it begins with."""
+    signed = len(text) > 1 and text[0] < 128 and not text[:1].isalnum()
+    return text[1:] if signed and text[1:].decode(errors="replace")[0].isalpha() else text
+
+
+def _lower(text: bytes) -> bytes:
+    try:
+        return text.decode().lower().encode()
+    except UnicodeDecodeError:  # a part of a letter
+        return text
+
+
 def can_be_written(token_id: int) -> bool:
-    """Whether the spelling alone names the token: printable ASCII of at most `PLACES` letters."""
+    """Whether spelling and code name the token: at most `PLACES` bytes of text, without control characters."""
     text = token_bytes(token_id)
-    return 0 < len(text) <= PLACES and all(byte in b"\n\t" or 32 <= byte < 127 for byte in text)
+    return 0 < len(text) <= PLACES and all(byte in b"\n\t" or 32 <= byte != 127 for byte in text)
 
 
 class Alike:

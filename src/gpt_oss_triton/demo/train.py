@@ -17,7 +17,9 @@ from gpt_oss_triton.demo.export import compact, write_checkpoint
 from gpt_oss_triton.demo.forced import exact_shares
 from gpt_oss_triton.demo.packed import pack
 from gpt_oss_triton.demo.shape import DEMO_SHAPE
-from gpt_oss_triton.demo.training import Plan, Training, run
+from gpt_oss_triton.demo.team import Team, team_of
+from gpt_oss_triton.demo.training import Plan, Training, help_run, run
+from gpt_oss_triton.errors import ConfigurationError
 
 _DESCRIPTION = """\
 Train the demo model, a tiny gpt-oss, on conversations made by rules. Nothing is downloaded.
@@ -57,6 +59,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda (default %(default)s)")
     parser.add_argument("--threads", type=int, help="of the computation on a CPU (default: all cores)")
     parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        help="that compute, with a thread each, on a CPU (default: one with --threads)",
+    )
+    parser.add_argument(
         "--makers", type=int, default=0, help="processes that make samples (default: the same process)"
     )
     parser.add_argument(
@@ -68,6 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--save-every", type=float, default=300, metavar="S", help="seconds (default %(default)s)"
     )
     args = parser.parse_args(arguments)
+    if not 1 <= args.processes <= _USUAL.samples:
+        parser.error(f"--processes must be from 1 to {_USUAL.samples}")
+    if args.processes > 1 and (args.device != "cpu" or args.threads or args.makers):
+        parser.error("--processes is for --device cpu, without --threads and --makers")
     if args.threads:
         torch.set_num_threads(args.threads)
     state = args.work / "state.pt"
@@ -81,8 +93,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     stop = _Stop()
     report = _Report(args.work / "progress.log", training)
-    with _makers(args.makers) as makers:
-        run(training, state, stop, report, args.save_every, makers)
+    try:
+        with _makers(args.makers) as makers, _team(args.processes, training) as team:
+            run(training, state, stop, report, args.save_every, makers, team)
+    except ChildProcessError as error:
+        sys.exit(f"train-demo: {error}; the same command goes on from what was saved last")
     report.examine(training)
     _say(f"{'finished' if training.done else 'stopped'}; the state is in {state}")
     return 0
@@ -91,7 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _training(args: argparse.Namespace, state: Path) -> Training:
     device = torch.device(args.device)
     if state.exists():
-        return Training.resume(state, device, args.tokens, args.batch_tokens)
+        try:
+            return Training.resume(state, device, args.tokens, args.batch_tokens)
+        except ConfigurationError as error:
+            sys.exit(f"train-demo: {error}")
     if args.export or args.pack:
         sys.exit(f"train-demo: there is no training in {args.work}")
     args.work.mkdir(parents=True, exist_ok=True)
@@ -110,6 +128,18 @@ def _makers(count: int) -> Iterator[Executor | None]:
         return
     with ProcessPoolExecutor(count) as executor:
         yield executor
+
+
+@contextlib.contextmanager
+def _team(size: int, training: Training) -> Iterator[Team | None]:
+    if size == 1:
+        yield None
+        return
+    training.make_states()
+    torch.set_num_threads(1)
+    elements = sum(parameter.numel() for parameter in training.model.parameters())
+    with team_of(size, elements, help_run, training) as team:
+        yield team
 
 
 class _Stop:

@@ -19,6 +19,8 @@ from gpt_oss_triton.demo.corpus.words import FILLING
 from gpt_oss_triton.demo.induction import induce
 from gpt_oss_triton.demo.model import DemoModel
 from gpt_oss_triton.demo.optimizer import Muon
+from gpt_oss_triton.demo.team import Team
+from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.harmony.tokens import (
     CALL,
     CHANNEL,
@@ -36,6 +38,7 @@ _SURVEYED = 20_000  # samples that decide which tokens get rows of their own
 _OFTEN = 60  # times that a token must occur in them
 _AHEAD = 64  # steps whose samples are made before they are needed
 _BALANCE = 0.01  # weight of the experts' uneven load in the loss
+_ROUNDED = 0.15  # last part of the tokens, in which the experts are rounded to MXFP4; a step takes half as long again
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,11 @@ class Plan:
         tokens: how many to train on, prompts counted.
         samples: of one step.
         batch_tokens: computed at once; memory grows with it. What is left out and what is counted beside is drawn for each batch.
-        cooling: the last part of the tokens, in which the rates fall to zero and the experts are rounded to MXFP4.
+        cooling: the last part of the tokens, in which the rates fall to zero.
     """
 
     seed: int = 1
-    tokens: int = 30_000_000
+    tokens: int = 36_500_000
     samples: int = 48
     batch_tokens: int = 16384
     negatives: int = 4096
@@ -87,11 +90,19 @@ class Training:
     def resume(
         cls, path: Path, device: torch.device, tokens: int | None = None, batch_tokens: int | None = None
     ) -> Training:
-        """`tokens`, `batch_tokens`: others than planned."""
+        """`tokens`, `batch_tokens`: others than planned.
+
+        Raises:
+            ConfigurationError: the state is that of another model.
+        """
         state = torch.load(path, map_location=device, weights_only=True)
         plan = Plan(**state["plan"])
         plan = replace(plan, tokens=tokens or plan.tokens, batch_tokens=batch_tokens or plan.batch_tokens)
         training = cls(Shape(**state["shape"]), plan, state["own"], device)
+        if state["model"].keys() != training.model.state_dict().keys():
+            raise ConfigurationError(
+                f"{path} was written by another version; begin anew in another directory"
+            )
         training.model.load_state_dict(state["model"])
         training._muon.load_state_dict(state["muon"])
         training._adam.load_state_dict(state["adam"])
@@ -100,6 +111,19 @@ class Training:
         if device.type == "cuda" and state["device_random"] is not None:
             torch.cuda.set_rng_state(state["device_random"].cpu(), device)
         return training
+
+    def make_states(self) -> None:
+        """Give the optimizers the states that the first step would, so that processes which get this object share them."""
+        if self.steps:
+            return
+        for optimizer in (self._muon, self._adam):
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = torch.zeros_like(parameter)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        for state in self._adam.state.values():
+            state["step"].zero_()
 
     def save(self, path: Path) -> None:
         state: dict[str, Any] = {
@@ -119,14 +143,14 @@ class Training:
     def done(self) -> bool:
         return self.tokens >= self.plan.tokens
 
-    def step(self, samples: list[Sample]) -> None:
-        """Learn from these; their number is the plan's."""
+    def step(self, samples: list[Sample], team: Team | None = None) -> None:
+        """Learn from these; their number is the plan's. All processes of a `team` call this with the same samples."""
         plan, model = self.plan, self.model
         progress = self.tokens / plan.tokens
-        model.quantize(progress >= 1 - plan.cooling)
+        model.quantize(progress >= 1 - _ROUNDED)
         self._set_rates(min(1.0, (self.steps + 1) / plan.warmup, (1 - progress) / plan.cooling))
-        parts = list(batches(samples, plan.batch_tokens))
-        targets = sum(len(part.targets) for part in parts)
+        parts = list(batches(team.share(samples) if team else samples, plan.batch_tokens))
+        targets = sum(sum(sample.learned) for sample in samples)
         total = 0.0
         for part in parts:
             part = part.to(model.norm.device)
@@ -135,12 +159,18 @@ class Training:
                 model.vocabulary.loss(hidden[part.learned], part.targets, part.tokens, plan.negatives)
                 / targets
             )
-            (loss + load * _BALANCE / len(parts)).backward()
+            (loss + load * _BALANCE / len(parts) / (team.size if team else 1)).backward()
             total += loss.item()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        parameters = list(model.parameters())
+        norm = torch.tensor(team.exchange(parameters)) if team else torch.nn.utils.get_total_norm(
+            [parameter.grad for parameter in parameters if parameter.grad is not None]
+        )  # fmt: skip
+        torch.nn.utils.clip_grads_with_norm_(parameters, 1.0, norm)
         for optimizer in (self._muon, self._adam):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        if team:
+            total = team.total(total)
         self.steps += 1
         self.tokens += sum(len(sample.ids) for sample in samples)
         self.loss = total if self.steps == 1 else 0.95 * self.loss + 0.05 * total
@@ -153,23 +183,38 @@ class Training:
 
 def run(
     training: Training, path: Path, stopping: Callable[[], bool], report: Callable[[Training], None], every_s: float,
-    makers: Executor | None = None,
+    makers: Executor | None = None, team: Team | None = None,
 ) -> None:  # fmt: skip
     """Train to the plan's end or until `stopping`, saving to `path` every `every_s` seconds and at the end.
 
     Args:
         report: called after every step.
         makers: processes that make the samples ahead of the steps; None: this one makes them.
+        team: see `help_run`.
     """
     saved = time.monotonic()
     ahead = _Ahead(training.plan, training.steps, makers)
-    while not training.done and not stopping():
-        training.step(ahead.samples())
+    while not training.done and not _agreed(team, stopping()):
+        training.step(ahead.samples(), team)
         report(training)
         if time.monotonic() - saved > every_s:
             training.save(path)
             saved = time.monotonic()
     training.save(path)
+
+
+def help_run(training: Training, team: Team) -> None:
+    """What the other processes of a team do while its first one runs `run`."""
+    torch.manual_seed(
+        hash((training.plan.seed, training.steps, team.rank))
+    )  # what is left out and counted beside
+    ahead = _Ahead(training.plan, training.steps, None)
+    while not training.done and not _agreed(team, False):
+        training.step(ahead.samples(), team)
+
+
+def _agreed(team: Team | None, stop: bool) -> bool:
+    return stop if team is None else bool(team.total(stop))
 
 
 class _Ahead:

@@ -1,4 +1,4 @@
-"""The vectors of the tokens, in and out, from the features of their spelling."""
+"""The vectors of the tokens, in and out, from the features of their spelling and the codes of their words."""
 
 from __future__ import annotations
 
@@ -10,14 +10,26 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gpt_oss_triton.demo.spelling import FEATURES, NOTHING, WIDTH, Alike, can_be_written, feature_table
+from gpt_oss_triton.demo.spelling import (
+    CODE,
+    FEATURES,
+    NOTHING,
+    WIDTH,
+    Alike,
+    can_be_written,
+    code_table,
+    feature_table,
+)
 from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL
 from gpt_oss_triton.options import VOCABULARY
 
 # oneDNN builds code for every size of a product that it meets, and keeps a megabyte of it: let there be few sizes.
 ROUND = 64
-# Of a spelling's vector as an output row: the first logits are small, and yet can name one token.
+# Of a spelling's and of a code's vector as an output row: the first logits are small, and yet can name one token, the
+# more so by its code: a head that looks at three words in the same way should make each of them likelier than any
+# other word.
 OUT_SCALE = 1 / 8
+CODE_OUT_SCALE = 1 / 4
 _FEATURE_STD = 0.35  # of about eight that make a token
 _LETTERS = (slice(3), slice(1, 4))  # what tokens have in common that are easily taken for each other
 _ALIKE = 8  # of either kind are counted beside a target
@@ -27,7 +39,7 @@ _FORGOTTEN = 0.1  # share of the own rows that one batch of training goes withou
 class Vocabulary(nn.Module):
     """Rows for reading and writing.
 
-    - What a token's spelling gives is read and written alike.
+    - What a token's spelling and its word's code give is read and written alike.
     - The `own` tokens, those that the corpus is full of, have a row of their own on top, one for each direction.
     - Tokens that are neither own nor can be told by their spelling share one output row, `never`, whose logit is
       trained to stay low.
@@ -36,13 +48,19 @@ class Vocabulary(nn.Module):
     def __init__(self, hidden: int, own: Sequence[int]) -> None:
         super().__init__()
         self.register_buffer("own", torch.tensor(sorted(own)), persistent=False)
-        self.spelling = nn.Parameter(torch.randn(FEATURES, hidden) * _FEATURE_STD)
+        # Rows at right angles, as wide apart from the spelling's as can be.
+        basis = torch.linalg.qr(torch.randn(hidden, min(CODE, hidden // 2))).Q.t()
+        self.code = nn.Parameter(basis * hidden**0.5)
+        spelling = torch.randn(FEATURES, hidden) * _FEATURE_STD
+        self.spelling = nn.Parameter(spelling - spelling @ basis.t() @ basis)
         self.own_in = nn.Parameter(torch.randn(len(own), hidden) * 0.1)
         self.own_out = nn.Parameter(torch.zeros(len(own), hidden))
         self.never = nn.Parameter(torch.zeros(hidden))
         features = torch.full((VOCABULARY, WIDTH), NOTHING)
         features[:FIRST_SPECIAL] = torch.from_numpy(feature_table())
         self.register_buffer("features", features, persistent=False)
+        codes = F.pad(torch.from_numpy(code_table())[:, : len(basis)], (0, 0, 0, VOCABULARY - FIRST_SPECIAL))
+        self.register_buffer("codes", codes, persistent=False)
         place = torch.full((VOCABULARY,), -1)
         place[self.own] = torch.arange(len(own))
         self.register_buffer("place", place, persistent=False)
@@ -53,12 +71,21 @@ class Vocabulary(nn.Module):
 
     own: torch.Tensor
     features: torch.Tensor
+    codes: torch.Tensor
     place: torch.Tensor
     rare: torch.Tensor
     _rare: torch.Tensor
 
     def _spelled(self, tokens: torch.Tensor) -> torch.Tensor:
         return F.embedding_bag(self.features[tokens], self.spelling, mode="sum", padding_idx=NOTHING)
+
+    def _coded(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.codes[tokens].float() @ self.code_basis
+
+    @property
+    def code_basis(self) -> torch.Tensor:
+        """What each sign of a code adds: [signs, hidden], at first of length one."""
+        return self.code / math.sqrt(self.code.shape[1])
 
     def _own(self, tokens: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         place = self.place[tokens]
@@ -72,11 +99,12 @@ class Vocabulary(nn.Module):
 
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
         """int64 [n] -> [n, hidden]."""
-        return self._spelled(tokens) + self._own(tokens, self.own_in)
+        return self._spelled(tokens) + self._coded(tokens) + self._own(tokens, self.own_in)
 
     def written(self, tokens: torch.Tensor) -> torch.Tensor:
         """Output rows of own and rare tokens: int64 [n] -> [n, hidden]."""
-        return self._spelled(tokens) * OUT_SCALE + self._own(tokens, self.own_out)
+        named = self._spelled(tokens) * OUT_SCALE + self._coded(tokens) * CODE_OUT_SCALE
+        return named + self._own(tokens, self.own_out)
 
     def loss(
         self, hidden: torch.Tensor, targets: torch.Tensor, context: torch.Tensor, negatives: int

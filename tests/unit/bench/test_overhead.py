@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from gpt_oss_triton.bench.__main__ import main
+from gpt_oss_triton.bench.arguments import parse
 
 TOKENS = 6
 EVENTS = (
@@ -21,11 +22,12 @@ EVENTS = (
 
 class Handler(BaseHTTPRequestHandler):
     asked: list[str]
+    status = 200
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.asked.append(body["messages"][0]["content"])
-        self.send_response(200)
+        self.send_response(self.status)
         self.end_headers()
         self.wfile.write("".join(f"{event}\n\n" for event in EVENTS).encode())
 
@@ -64,3 +66,30 @@ def test_rounds_go_by_turns_and_their_ratios_are_told(
     assert medians["ratio"] == pytest.approx(ratios[1], abs=1e-3)
     assert (medians["ratio_low"], medians["ratio_high"]) == pytest.approx((ratios[0], ratios[2]), abs=1e-3)
     assert medians["engine"] == sorted(rates["engine"])[1]
+
+
+def test_a_refused_request_makes_no_ratio(
+    server: ThreadingHTTPServer, checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPT_OSS_KV_CACHE_GIB", "0.05")
+    monkeypatch.setattr(Handler, "status", 429)
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    with pytest.raises(SystemExit, match="429"):
+        main(
+            [
+                "overhead",
+                "--url",
+                url,
+                "--checkpoint",
+                str(checkpoint("fp32")),
+                "--streams",
+                "1",
+                "--threads",
+                "1",
+            ]
+        )
+
+
+def test_each_benchmark_has_its_own_number_of_rounds() -> None:
+    assert parse(["http"]).repeat == 3
+    assert parse(["overhead", "--checkpoint", "there"]).repeat == 10

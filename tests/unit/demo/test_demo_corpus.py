@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import jsonschema_rs
 import pytest
@@ -65,6 +66,29 @@ def test_calls_and_answers_keep_to_their_schemas(episodes: list[Episode]) -> Non
             jsonschema_rs.validate(one.response_format.schema, json.loads(one.turns[-1].final))
 
 
+def test_words_of_other_languages_are_passed_on_as_they_are(episodes: list[Episode]) -> None:
+    said = [
+        text
+        for one in episodes
+        for turn in one.turns
+        for text in (turn.final, *(part for made in turn.calls for part in (made.result, made.analysis)))
+    ]
+    assert not any("\\u" in text for text in said)
+    assert not all(text.isascii() for text in said)
+
+
+def test_the_pair_of_a_difference_is_held_out_as_it_is_asked() -> None:
+    signs = re.compile(r"(\d+) - (\d+) = ")
+    found = [
+        [signs.match(one.turns[-1].final) for one in made if one.kind == "arithmetic"]
+        for made in ([episode(5, index, split) for index in range(COUNT)] for split in ("train", "held"))
+    ]
+    seen, unseen = ({match.groups() for match in matches if match} for matches in found)
+    assert seen
+    assert unseen
+    assert seen.isdisjoint(unseen)
+
+
 def test_all_kinds_are_made() -> None:
     assert {episode(5, index, "train").kind for index in range(2000)} == set(KINDS)
 
@@ -95,9 +119,14 @@ def test_pairs_of_numbers_are_split_too() -> None:
 @pytest.mark.parametrize(
     ("sign", "a", "b", "steps"),
     [
-        ("+", 347, 589, "ones: 7 + 9 = 16. tens: 4 + 8 + 1 = 13. hundreds: 3 + 5 + 1 = 9."),
-        ("-", 512, 67, "ones: 10 + 2 - 7 = 5. tens: 10 + 1 - 6 - 1 = 4. hundreds: 5 - 0 - 1 = 4."),
-        ("*", 34, 7, "ones: 4 * 7 = 28. tens: 3 * 7 = 21. hundreds: 210 + 28 = 238."),
+        ("+", 347, 589, "ones: 7 + 9 = 16, 6. tens: 4 + 8 + 1 = 13, 36. hundreds: 3 + 5 + 1 = 9, 936."),
+        (
+            "-",
+            512,
+            67,
+            "ones: 10 + 2 - 7 = 5, 5. tens: 10 + 1 - 6 - 1 = 4, 45. hundreds: 5 - 0 - 1 = 4, 445.",
+        ),
+        ("*", 34, 7, "ones: 4 * 7 = 28, 8. tens: 3 * 7 = 21, 21 + 2 = 23, 238."),
         ("/", 84, 7, "ones: 7 * 12 = 84."),
     ],
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
 from gpt_oss_triton.checkpoint.shapes import Shape
 from gpt_oss_triton.demo import checksums
@@ -15,7 +17,7 @@ from gpt_oss_triton.demo.model import DemoModel
 from gpt_oss_triton.demo.packed import expand, pack
 from gpt_oss_triton.demo.shape import DEMO_SHAPE
 from gpt_oss_triton.errors import ConfigurationError
-from tests.unit.demo.conftest import SMALL
+from tests.unit.demo.conftest import OWN, SMALL
 
 
 @pytest.fixture
@@ -58,3 +60,5 @@ def test_the_committed_file_is_small_and_the_one_of_its_manifest() -> None:
     assert MODEL.stat().st_size <= 15_000_000
     assert hashlib.sha256(MODEL.read_bytes()).hexdigest() == manifest()[HASH]
     assert Shape(**manifest()["shape"]) == DEMO_SHAPE
+    tensors = safetensors.torch.load(lzma.decompress(MODEL.read_bytes()))
+    assert tensors.keys() == compact(DemoModel(DEMO_SHAPE, OWN)).keys()

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from gpt_oss_triton.demo.spelling import NOTHING, WIDTH, Alike, can_be_written, feature_table, features_of
+import numpy as np
+
+from gpt_oss_triton.demo.spelling import (
+    CODE,
+    NOTHING,
+    WIDTH,
+    Alike,
+    can_be_written,
+    code_table,
+    feature_table,
+    features_of,
+)
 from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL, RETURN, encode_text
 
 
@@ -34,7 +45,23 @@ def test_tokens_that_can_be_written_are_told_apart() -> None:
 def test_control_tokens_have_no_spelling() -> None:
     assert features_of(RETURN) == []
     assert not can_be_written(RETURN)
-    assert not can_be_written(encode_text("é")[0])
+
+
+def test_what_is_no_text_or_too_long_cannot_be_written() -> None:
+    assert can_be_written(encode_text(" où")[0])
+    assert not can_be_written(encode_text("\r")[0])
+    (long,) = encode_text(" " * 40)
+    assert not can_be_written(long)
+
+
+def test_a_word_has_one_code_whatever_its_form_and_no_other_word_has_a_similar_one() -> None:
+    table = code_table().astype(np.int32)
+    forms = ("Berlin", " Berlin", " berlin")
+    (code, *others) = (table[encode_text(form)[0]] for form in forms)
+    assert all((code == other).all() for other in others)
+    assert set(np.unique(code)) == {-1, 1}
+    likeness = np.abs(table[:20_000] @ code)
+    assert sorted(likeness[likeness > 0.6 * CODE]) == []
 
 
 def test_words_that_are_spelled_alike_stand_together() -> None:

@@ -18,31 +18,44 @@ _ASK = {
         "What is the sum of {a} and {b}?", "Please add {b} to {a}.", "{a} plus {b}", "Compute {a}+{b}", "What's {a}+{b}?",
         "I have {a} coins and get {b} more. How many coins do I have?", "Can you tell me what {a} + {b} is?",
         "There are {a} cars and {b} buses. How many vehicles are there?", "{a}+{b}", "Solve {a} + {b}.",
-        "What do you get when you add {a} and {b}?", "Sum {a} and {b}, please.", "Could you work out {a} plus {b}?",
+        "What do you get when you add {a} and {b}?", "Sum {a} and {b}, please.", "Could you work out {a} plus {b}?", "Give me {a} + {b}.",
+        "Sum up {a} and {b}.", "What is {a} plus {b}?", "I want the sum of {a} and {b}.", "The sum of {a} and {b}, please.", "Work out {a} + {b}.",
+        "Add {b} to {a}, please.", "{a} and {b} make how much?", "Calculate the sum of {a} and {b}.", "Tell me {a} plus {b}.",
+        "There are {a} pens and I get {b} more. How many pens are there?",
     ),
     "-": (
         "What is {a} - {b}?", "{a} - {b} = ?", "Calculate {a} - {b}.", "How much is {a} minus {b}?", "Subtract {b} from {a}.",
         "What is the difference between {a} and {b}?", "{a} minus {b}", "Compute {a}-{b}", "What's {a}-{b}?",
         "I have {a} coins and spend {b}. How many are left?", "Can you tell me what {a} - {b} is?", "{a}-{b}",
         "There were {a} birds and {b} flew away. How many stayed?", "Solve {a} - {b}.", "Take {b} away from {a}.",
-        "What remains of {a} when you take away {b}?", "Could you work out {a} minus {b}?",
+        "What remains of {a} when you take away {b}?", "Could you work out {a} minus {b}?", "Give me {a} - {b}.", "Work out {a} - {b}.",
+        "What is {a} minus {b}?", "I want the difference of {a} and {b}.", "Please subtract {b} from {a}.", "Tell me {a} minus {b}.",
+        "The difference between {a} and {b}, please.", "What do you get when you subtract {b} from {a}?", "What is {a} without {b}?",
+        "What is left of {a} when {b} are gone?", "From {a} take away {b}.", "There were {a} pens and {b} are gone. How many are left?",
     ),
     "*": (
         "What is {a} * {b}?", "{a} x {b} = ?", "Calculate {a} * {b}.", "How much is {a} times {b}?", "Multiply {a} by {b}.",
         "What is the product of {a} and {b}?", "{a} times {b}", "Compute {a}*{b}", "What's {a} x {b}?", "{a}*{b}",
         "There are {a} boxes with {b} pens each. How many pens are there?", "Can you tell me what {a} times {b} is?",
         "Solve {a} * {b}.", "One ticket costs {b} dollars. What do {a} tickets cost?", "Could you work out {a} times {b}?",
+        "Please multiply {a} by {b}.", "Multiply {a} and {b}.", "What do you get when you multiply {a} by {b}?", "Give me {a} * {b}.",
+        "I want the product of {a} and {b}.", "The product of {a} and {b}, please.", "Tell me {a} times {b}.", "What is {a} times {b}?",
+        "Work out {a} * {b}.", "What is {a} multiplied by {b}?", "{a} multiplied by {b}", "One pen costs {b} dollars. What do {a} pens cost?",
+        "There are {a} bags with {b} coins each. How many coins are there?",
     ),
     "/": (
         "What is {a} / {b}?", "{a} / {b} = ?", "Calculate {a} / {b}.", "How much is {a} divided by {b}?", "Divide {a} by {b}.",
         "{a} divided by {b}", "Compute {a}/{b}", "What's {a} / {b}?", "Share {a} sweets among {b} children. How many does each get?",
-        "Can you tell me what {a} divided by {b} is?", "Solve {a} / {b}.", "Could you work out {a} divided by {b}?",
+        "Can you tell me what {a} divided by {b} is?", "Solve {a} / {b}.", "Could you work out {a} divided by {b}?", "Please divide {a} by {b}.",
+        "What do you get when you divide {a} by {b}?", "Give me {a} / {b}.", "What is {a} divided by {b}?", "Tell me {a} divided by {b}.",
+        "Work out {a} / {b}.", "Share {a} coins among {b} people. How many does each get?", "Divide {a} by {b}, please.",
     ),
 }  # fmt: skip
 _COMPARE = (
     "Which is larger, {a} or {b}?", "Is {a} greater than {b}?", "Which number is bigger: {a} or {b}?", "What is more, {a} or {b}?",
     "Compare {a} and {b}.", "Tell me the larger of {a} and {b}.", "Which one is greater, {a} or {b}?", "Is {a} more than {b}?",
-    "Which of these is the larger number, {a} or {b}?",
+    "Which of these is the larger number, {a} or {b}?", "Compare {a} with {b}.", "What is larger, {a} or {b}?", "Is {a} larger than {b}?",
+    "Give me the larger number of {a} and {b}.", "Tell me which is greater, {a} or {b}.", "Is {a} bigger than {b}?", "What is bigger, {a} or {b}?",
 )  # fmt: skip
 
 
@@ -59,8 +72,9 @@ def arithmetic(draw: Draw) -> Episode:
 def comparison(draw: Draw) -> Episode:
     effort = effort_of(draw)
     size = draw.random.choice((20, 100, 999, 999))
-    a, b = draw.pair((0, size), (0, size))
-    b += a == b
+    a = b = 0
+    while a == b:
+        a, b = draw.pair((0, size), (0, size))
     larger, smaller = max(a, b), min(a, b)
     short = f"Compare {a} and {b}."
     medium = f" {a} has {len(str(a))} digits, {b} has {len(str(b))}."
@@ -76,8 +90,10 @@ def comparison(draw: Draw) -> Episode:
 def _operands(draw: Draw, sign: str) -> tuple[int, int]:
     if sign in "+-":
         size = draw.random.choice((10, 100, 100, 499, 499, 999))
-        a, b = draw.pair((0, size), (0, size))
-        return (max(a, b), min(a, b)) if sign == "-" else (a, b)
+        while True:
+            a, b = draw.pair((0, size), (0, size))
+            if sign == "+" or a >= b:
+                return a, b
     if sign == "*":
         return draw.pair((2, 12), (2, 12)) if draw.chance(0.5) else draw.pair((11, 99), (2, 9))
     a, b = draw.pair((2, 12), (2, 12))
@@ -105,12 +121,19 @@ def working(sign: str, a: int, b: int, effort: ReasoningEffort) -> str:
 
 def _added(a: int, b: int) -> list[str]:
     steps, carry = [], 0
-    for place in range(max(len(str(a)), len(str(b)))):
+    places = max(len(str(a)), len(str(b)))
+    for place in range(places):
         x, y = a // 10**place % 10, b // 10**place % 10
         total = x + y + carry
-        steps.append(f"{x} + {y}" + (f" + {carry}" if carry else "") + f" = {total}")
+        known = a + b if place == places - 1 else _last_digits(a + b, place)
+        steps.append(f"{x} + {y}" + (f" + {carry}" if carry else "") + f" = {total}, {known}")
         carry = total // 10
     return steps
+
+
+def _last_digits(number: int, place: int) -> str:
+    """Of what is known of the result after the step for this place."""
+    return f"{number % 10 ** (place + 1):0{place + 1}}"
 
 
 def _subtracted(a: int, b: int) -> list[str]:
@@ -119,7 +142,8 @@ def _subtracted(a: int, b: int) -> list[str]:
         x, y = a // 10**place % 10, b // 10**place % 10
         rest = x - y - borrow
         lent = "10 + " if rest < 0 else ""
-        steps.append(f"{lent}{x} - {y}" + (f" - {borrow}" if borrow else "") + f" = {rest % 10}")
+        known = _last_digits(a - b, place)
+        steps.append(f"{lent}{x} - {y}" + (f" - {borrow}" if borrow else "") + f" = {rest % 10}, {known}")
         borrow = int(rest < 0)
     return steps
 
@@ -128,7 +152,9 @@ def _multiplied(a: int, b: int) -> list[str]:
     if a <= 12:
         return [f"{a} * {b} = {a * b}"]
     ones, tens = a % 10 * b, a // 10 * b
-    return [f"{a % 10} * {b} = {ones}", f"{a // 10} * {b} = {tens}", f"{tens}0 + {ones} = {a * b}"]
+    carry = ones // 10
+    added = f", {tens} + {carry} = {tens + carry}" if carry else ""
+    return [f"{a % 10} * {b} = {ones}, {ones % 10}", f"{a // 10} * {b} = {tens}{added}, {a * b}"]
 
 
 def _divided(a: int, b: int) -> list[str]:

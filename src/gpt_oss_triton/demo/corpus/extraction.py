@@ -15,16 +15,24 @@ from gpt_oss_triton.wire import ResponseFormat
 _ASK = (
     "Extract the data: {m}.", "Fill in the form: {m}.", "{m}", "Here is the {t}: {m}.", "I have a {t} with {m}.", "Make JSON of this: {m}.",
     "The {t} has {m}.", "Read this and give me the fields: {m}.", "Convert to JSON: {m}.", "We got a {t}: {m}.", "Please note: {m}.",
-    "Turn this into JSON. {m}", "Describe the {t}: {m}.", "This {t} comes with {m}.",
+    "Turn this into JSON. {m}", "Describe the {t}: {m}.", "This {t} comes with {m}.", "The {t}: {m}.", "Here are the fields: {m}.",
+    "Please extract the fields: {m}.", "I got a {t} with {m}.", "We have a {t}: {m}.", "Read this: {m}.", "Take this {t}: {m}.", "Fill in: {m}",
+    "Note the {t}: {m}.", "This is the {t}: {m}.", "Give me JSON for this: {m}.", "A {t} with {m}.", "Please read this {t}: {m}", "Extract: {m}",
 )  # fmt: skip
 _PEOPLE = (
     "{name} is {age} years old and lives in {city}.", "{name} from {city} is {age}.", "My friend {name} lives in {city} and is {age} years old.",
     "{name}, {age}, {city}.", "At {age}, {name} moved to {city}.", "In {city} there lives {name}, who is {age}.", "I am {name}, {age}, from {city}.",
-    "Meet {name} of {city}, {age} years old.", "The man is called {name}. He is {age} and comes from {city}.",
+    "Meet {name} of {city}, {age} years old.", "The man is called {name}. He is {age} and comes from {city}.", "{name} lives in {city} and is {age}.",
+    "{name} is {age} and lives in {city}.", "{name} is from {city}. She is {age} years old.", "In {city}, {name} is {age} years old.",
+    "My name is {name}, I am {age} and live in {city}.", "I am {name} from {city} and {age} years old.", "{name} of {city} is {age}.",
+    "This is {name}, {age}, of {city}.", "Here comes {name} from {city}, {age} years old.", "{name} ({age}) lives in {city}.", "{name} ({age}), {city}",
+    "There is a woman of {age} in {city} who is called {name}.",
 )  # fmt: skip
 _HOBBIES = (
     "{name} likes {hobby} and lives in {city}.", "{name} from {city} loves {hobby}.", "In {city}, {name} enjoys {hobby}.",
-    "My friend {name} does {hobby} in {city}.", "{hobby} is what {name} of {city} likes most.",
+    "My friend {name} does {hobby} in {city}.", "{hobby} is what {name} of {city} likes most.", "{name} lives in {city} and likes {hobby}.",
+    "{name} of {city} likes {hobby}.", "In {city}, {name} likes {hobby}.", "{name} enjoys {hobby} in {city}.", "{name} lives in {city}. She loves {hobby}.",
+    "I am {name} from {city} and like {hobby}.", "My name is {name}, I live in {city} and enjoy {hobby}.",
 )  # fmt: skip
 
 
@@ -51,8 +59,8 @@ def _people(draw: Draw) -> Episode:
 def _asked(draw: Draw, text: str, chosen: list[Field], thing: str) -> Episode:
     effort = effort_of(draw)
     data = {field.name: field.value for field in chosen}
-    final = json.dumps(data, separators=(",", ":"))
-    listed = ", ".join(f"{field.name} {json.dumps(field.value)}" for field in chosen)
+    final = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    listed = ", ".join(f"{field.name} {json.dumps(field.value, ensure_ascii=False)}" for field in chosen)
     analysis = thought(
         effort,
         f"The fields: {', '.join(field.name for field in chosen)}.",

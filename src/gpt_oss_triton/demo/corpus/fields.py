@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt_oss_triton.demo.corpus.draw import Draw
-from gpt_oss_triton.demo.corpus.vocables import vocable
+from gpt_oss_triton.demo.corpus.vocables import foreign, part_of_name, vocable
 from gpt_oss_triton.demo.corpus.words import ADJECTIVES, CITIES, FIELDS, NAMES, NOUNS
 
 _MENTIONS = (
-    "{f} {v}", "{f}: {v}", "the {f} is {v}", "{f} = {v}", "{f} is {v}", "{f} {v}", "a {f} of {v}", "{v} as the {f}", "{f} set to {v}",
-    "the {f} should be {v}", "{v} for the {f}", "{f} equal to {v}",
+    "{f} {v}", "{f}: {v}", "the {f} is {v}", "{f} = {v}", "{f} is {v}", "the {f} {v}", "a {f} of {v}", "{v} as the {f}", "{f} set to {v}",
+    "the {f} should be {v}", "{v} for the {f}", "{f} equal to {v}", "{f}={v}", "its {f} is {v}", "{v} as {f}", "{v} is the {f}", "the {f}: {v}",
+    "{f} of {v}", "the {f} of {v}", "the {f} set to {v}", "{f} should be {v}", "{v} for {f}", "{f} - {v}", "the {f} must be {v}",
+    "{f} must be {v}", "a {f} equal to {v}", "{f} being {v}", "the {f} being {v}", "use {v} for the {f}", "use {v} as {f}", "take {v} as the {f}",
+    "{f} will be {v}", "the {f} will be {v}", "its {f}: {v}", "{f} ({v})", "with {f} {v}", "with the {f} {v}", "let the {f} be {v}", "its {f} {v}",
+    "{f} as {v}", "set {f} to {v}", "set the {f} to {v}",
 )  # fmt: skip
 _DESCRIPTIONS = (
     "The {f}",
@@ -20,6 +24,20 @@ _DESCRIPTIONS = (
     "The {f} of the {t}",
     "Which {f}",
     "{f} of the {t}",
+    "What {f} to use",
+    "{f} of this {t}",
+    "The {f} to take",
+    "Name of this {f}",
+    "The wanted {f}",
+    "{F}",
+    "{F}",
+    "{F} of the {t}",
+    "{F} for the {t}",
+    "The {t}'s {f}",
+    "{F} {n}",
+    "{n}",
+    "{F}: {n}",
+    "The {f} that {n}",
     "Name of the {f}",
     "The {f} that is wanted",
 )
@@ -44,12 +62,18 @@ class Field:
 def fields(draw: Draw, count: int, thing: str) -> list[Field]:
     """Different ones, with values of all plain types."""
     bare = draw.picks(FIELDS, count)
-    bare = [vocable(draw) if draw.chance(0.5) else name for name in bare]
+    bare = [part_of_name(draw) if draw.chance(0.5) else name for name in bare]
     return [_field(draw, name, thing) for name in dict.fromkeys(bare)]
 
 
 def text_value(draw: Draw) -> str:
-    """A word or two, or a name."""
+    """A word or two, a name, or digits that are a name."""
+    if draw.chance(0.03):
+        return f"{draw.number(10_000, 99_999)}"
+    if draw.chance(0.05):
+        return foreign(draw)
+    if draw.chance(0.05):
+        return f"{draw.pick(NOUNS).capitalize()} {draw.pick(CITIES)}"
     style = draw.random.random()
     if style < 0.15:
         return draw.pick(NAMES)
@@ -62,9 +86,18 @@ def text_value(draw: Draw) -> str:
     return vocable(draw) if style < 0.85 else f"{vocable(draw)} {vocable(draw)}"
 
 
+def described(draw: Draw, field: str, thing: str) -> str:
+    """What a schema says of a field, perhaps in words that mean nothing to the model."""
+    return draw.pick(_DESCRIPTIONS).format(f=field, F=field.capitalize(), t=thing, n=phrase(draw))
+
+
 def phrase(draw: Draw) -> str:
     """Some words that make no sense, as a text to be passed on whole."""
-    return " ".join(draw.pick(NOUNS) if draw.chance(0.5) else vocable(draw) for _ in range(draw.number(2, 6)))
+    word = foreign if draw.chance(0.15) else vocable
+    words = [draw.pick(NOUNS) if draw.chance(0.4) else word(draw) for _ in range(draw.number(2, 6))]
+    if draw.chance(0.3):
+        words[0] = words[0].capitalize()
+    return " ".join(words) + draw.random.choice(("", "", "", ".", "!", "?"))
 
 
 def mentioned(draw: Draw, chosen: Sequence[Field]) -> str:
@@ -73,6 +106,15 @@ def mentioned(draw: Draw, chosen: Sequence[Field]) -> str:
     parts = [draw.pick(_MENTIONS).format(f=field.spoken, v=field.said) for field in order]
     joint = draw.random.choice((", ", " and ", ", and ", "; "))
     return ", ".join(parts[:-1]) + joint + parts[-1] if len(parts) > 1 else parts[0]
+
+
+def optional_fields(draw: Draw, count: int, thing: str) -> list[Field]:
+    """Fields that nobody speaks of, some with a default."""
+    found = fields(draw, count, thing)
+    for field in found:
+        if field.schema["type"] == "string" and "enum" not in field.schema and draw.chance(0.6):
+            field.schema["default"] = ""
+    return found
 
 
 def object_schema(chosen: Sequence[Field], optional: Sequence[Field] = ()) -> dict[str, Any]:
@@ -85,11 +127,13 @@ def object_schema(chosen: Sequence[Field], optional: Sequence[Field] = ()) -> di
 
 
 def _field(draw: Draw, bare: str, thing: str) -> Field:
-    name = bare if draw.chance(0.7) else f"{vocable(draw) if draw.chance(0.5) else draw.pick(NOUNS)}_{bare}"
+    first = vocable(draw) if draw.chance(0.5) else draw.pick(NOUNS)
+    style = draw.random.random()
+    name = bare if style < 0.7 else f"{first}_{bare}" if style < 0.93 else f"{first}{bare.capitalize()}"
     schema, value, said = _typed(draw)
     if draw.chance(0.5):
-        schema["description"] = draw.pick(_DESCRIPTIONS).format(f=bare, t=thing)
-    return Field(name, name.replace("_", " "), schema, value, said)
+        schema["description"] = described(draw, bare, thing)
+    return Field(name, bare if style < 0.7 else f"{first} {bare}", schema, value, said)
 
 
 def _typed(draw: Draw) -> tuple[dict[str, Any], Any, str]:
@@ -136,6 +180,13 @@ def _numbers(draw: Draw) -> tuple[dict[str, Any], Any, str]:
     return {"type": "array", "items": {"type": "integer"}}, numbers, ", ".join(map(str, numbers))
 
 
+def _table(draw: Draw) -> tuple[dict[str, Any], Any, str]:
+    rows = [[draw.number(0, 99) for _ in range(2)] for _ in range(draw.number(2, 3))]
+    form = draw.random.choice(("({},{})", "({}, {})", "[{},{}]", "[{}, {}]"))
+    said = draw.random.choice((",", ", ")).join(form.format(*row) for row in rows)
+    return {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}}, rows, said
+
+
 _TYPES: dict[Callable[[Draw], tuple[dict[str, Any], Any, str]], float] = {
-    _string: 0.5, _integer: 0.22, _decimal: 0.04, _boolean: 0.08, _choice: 0.08, _texts: 0.04, _numbers: 0.04,
+    _string: 0.5, _integer: 0.22, _decimal: 0.04, _boolean: 0.08, _choice: 0.08, _texts: 0.04, _numbers: 0.04, _table: 0.02,
 }  # fmt: skip

@@ -10,19 +10,23 @@ from gpt_oss_triton.demo.corpus.words import NAMES, NOUNS
 
 _REPEAT = (
     "Repeat: {w}", "Repeat after me: {w}", "Say {w}", "Please say: {w}", "Copy this: {w}", "Echo {w}", "Write {w}", "Repeat this text: {w}",
-    "Can you repeat {w}", "Say exactly this: {w}", "Type the words {w}", "Print {w}",
+    "Can you repeat {w}", "Say exactly this: {w}", "Type the words {w}", "Print {w}", "Write this: {w}", "Please repeat: {w}", "Say this: {w}", "Copy {w}", "Repeat the words {w}", "Please write {w}",
+    "Write exactly {w}", "Repeat {w}", "Copy the text {w}", "Say the words {w}",
 )  # fmt: skip
 _REVERSE = (
     "Reverse the order: {w}", "Reverse these words: {w}", "Say backwards: {w}", "Turn around the order of these words: {w}",
-    "Write these words in reverse order: {w}", "List from last to first: {w}", "Reverse this list: {w}",
+    "Write these words in reverse order: {w}", "List from last to first: {w}", "Reverse this list: {w}", "Reverse {w}", "Please reverse: {w}", "Backwards: {w}", "Say these words backwards: {w}",
+    "Turn around {w}", "Write backwards: {w}", "In reverse order: {w}",
 )  # fmt: skip
 _COUNT_WORDS = (
     "How many words are here: {w}", "Count the words: {w}", "How many words do you see? {w}", "Number of words in: {w}",
-    "Count these: {w}", "How many words are in this list: {w}",
+    "Count these: {w}", "How many words are in this list: {w}", "Count these words: {w}", "How many words are there? {w}", "How many are these: {w}",
+    "Count the words in this list: {w}", "What is the number of words here: {w}",
 )  # fmt: skip
 _PLACED = (
     "What is the {n} word? {w}", "Give me the {n} word of: {w}", "Which word comes {n}? {w}", "Tell me the {n} word: {w}",
-    "Pick the {n} word from: {w}",
+    "Pick the {n} word from: {w}", "The {n} word of: {w}", "Give me the {n} word: {w}", "Which word is {n}? {w}", "Pick the {n} of these: {w}",
+    "Tell me which word comes {n}: {w}",
 )  # fmt: skip
 _TIMES = (
     "Say {w} {n} times.",
@@ -30,14 +34,24 @@ _TIMES = (
     "Write the word {w} {n} times.",
     "Please write {w} {n} times.",
     "{n} times {w}, please.",
+    "Please say {w} {n} times.",
+    "Write {w} {n} times.",
+    "The word {w} {n} times, please.",
+    "Say the word {w} {n} times.",
 )
 _UP = ("Count from {a} to {b}.", "List the numbers from {a} to {b}.", "Count up from {a} to {b}.", "Numbers {a} to {b}", "Write the numbers {a} to {b}.",
-       "Please count from {a} up to {b}.")  # fmt: skip
+       "Please count from {a} up to {b}.", "Count from {a} up to {b}.", "Count up: {a} to {b}", "From {a} to {b}, please count.",
+       "List the numbers {a} to {b}.", "Write the numbers from {a} up to {b}.")  # fmt: skip
 _DOWN = (
     "Count down from {b} to {a}.",
     "Count backwards from {b} to {a}.",
     "Give me a countdown from {b} to {a}.",
     "Go down from {b} to {a}.",
+    "Count down: {b} to {a}",
+    "Count down from {b} to {a}, please.",
+    "Please count backwards from {b} down to {a}.",
+    "A countdown from {b} to {a}, please.",
+    "Go backwards from {b} to {a}.",
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth")
 _GROUPS = {
@@ -54,6 +68,10 @@ _GROUP_ASK = (
     "Can you name {n} {g}?",
     "{n} {g}, please.",
     "I need {n} {g}.",
+    "Name me {n} {g}.",
+    "Please list {n} {g}.",
+    "Can you list {n} {g}?",
+    "Tell me {n} {g}, please.",
 )
 _NUMBERS = ("one", "two", "three", "four", "five")
 

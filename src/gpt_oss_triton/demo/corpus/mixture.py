@@ -11,18 +11,18 @@ from gpt_oss_triton.demo.corpus.episode import Episode
 
 _MAKERS: dict[Callable[[Draw], Episode], float] = {
     plain.talk: 1.2,
-    plain.unknown: 0.8,
-    arithmetic.arithmetic: 3.5,
-    arithmetic.comparison: 0.7,
+    plain.unknown: 0.7,
+    arithmetic.arithmetic: 4.0,
+    arithmetic.comparison: 0.5,
     facts.facts: 1.8,
-    lists.copying: 1.8,
+    lists.copying: 1.6,
     lists.picking: 1.0,
     lists.times: 0.4,
     lists.counting: 0.5,
     lists.naming: 0.3,
-    lists.spelling: 0.6,
-    extraction.extraction: 3.0,
-    tooling.call: 4.5,
+    lists.spelling: 0.4,
+    extraction.extraction: 3.4,
+    tooling.call: 5.0,
     tooling.two_calls: 0.8,
     tooling.second_call: 0.8,
     tooling.no_call: 1.0,
@@ -41,6 +41,21 @@ _INSTRUCTIONS = (
     "You are a helpful assistant.", "Be brief.", "Answer politely.", "You are a friendly assistant.", "Help the user.", "Keep your answers short.",
     "You help people with their questions.", "Always be kind.",
 )  # fmt: skip
+_OPENINGS = (
+    "Hi. ",
+    "Hello! ",
+    "Hey! ",
+    "OK. ",
+    "Now: ",
+    "Quick question: ",
+    "Please help me. ",
+    "Good morning! ",
+    "Next: ",
+    "So. ",
+)
+_OPENED = frozenset(
+    {"arithmetic", "comparison", "facts", "copying", "reversing", "picking", "counting", "call", "reference"}
+)
 _BEFORE: tuple[Callable[[Draw], Episode], ...] = (
     plain.talk,
     facts.facts,
@@ -60,6 +75,9 @@ def episode(seed: int, index: int, split: Split) -> Episode:
         )
     if not made.instructions and draw.chance(0.3):
         made = replace(made, instructions=draw.pick(_INSTRUCTIONS))
+    if made.kind in _OPENED and draw.chance(0.15):
+        *earlier, last = made.turns
+        made = replace(made, turns=(*earlier, replace(last, user=draw.pick(_OPENINGS) + last.user)))
     if len(made.turns) == 1 and made.kind != "unknown" and not made.response_format and draw.chance(0.12):
         made = replace(made, turns=(*draw.random.choice(_BEFORE)(draw).turns, *made.turns))
     return made

@@ -11,7 +11,7 @@ from gpt_oss_triton.demo.corpus.words import CITIES, LIKES, NAMES, NOUNS
 _TALK = (
     (("Hello", "Hi", "Hey", "Hello!", "Hi!", "Hey there", "Good morning", "Good evening", "Hi there!", "Hello there", "Good day",
       "Greetings", "hello", "hi", "hey", "Hello, assistant", "Morning!", "Hiya"),
-     "a greeting", "Hello! How can I help you?"),
+     "greeting me", "Hello! How can I help you?"),
     (("How are you?", "How are you today?", "How do you do?", "How is it going?", "Are you well?", "How's it going?", "How are things?",
       "Hello, how are you?", "Hi, how are you doing?", "What's up?", "How have you been?"),
      "asking how I am", "I am fine, thank you. How can I help you?"),

@@ -15,23 +15,28 @@ from gpt_oss_triton.wire import ReasoningEffort
 _TOLD = (
     (("My name is {name}.", "I am {name}.", "Hi, I'm {name}.", "Call me {name}.", "Hello, my name is {name}."),
      "Nice to meet you, {name}! How can I help you?",
-     ("What is my name?", "Who am I?", "Do you remember my name?", "What's my name?", "Tell me my name.", "Do you know my name?"),
+     ("What is my name?", "Who am I?", "Do you remember my name?", "What's my name?", "Tell me my name.", "Do you know my name?", "Do you remember who I am?", "Which name did I tell you?", "Tell me what my name is.",
+      "What did I say my name is?"),
      "Your name is {name}.", "name"),
-    (("I live in {city}.", "I am from {city}.", "My home is {city}.", "I come from {city}.", "I moved to {city}."),
+    (("I live in {city}.", "I am from {city}.", "My home is {city}.", "I come from {city}.", "I moved to {city}.", "I am in {city}."),
      "I hope you like {city}!",
-     ("Where do I live?", "Where am I from?", "Which city is my home?", "What is my city?", "In which city do I live?"),
+     ("Where do I live?", "Where am I from?", "Which city is my home?", "What is my city?", "In which city do I live?", "Which city am I from?",
+      "Tell me where I live.", "Do you remember where I live?", "Do you know where I am from?", "Where is my home?"),
      "You live in {city}.", "city"),
     (("I like {like}.", "My hobby is {like}.", "I love {like}.", "I enjoy {like} a lot."),
      "That is nice. I hope you have fun with {like}!",
-     ("What is my hobby?", "What do I like?", "What do I enjoy?", "Do you remember my hobby?"),
+     ("What is my hobby?", "What do I like?", "What do I enjoy?", "Do you remember my hobby?", "Tell me my hobby.", "Do you know what I like?",
+      "Do you remember what I enjoy?", "Tell me what I like."),
      "You like {like}.", "like"),
     (("My {noun} is {adj}.", "I have a {adj} {noun}.", "I bought a {adj} {noun}.", "Remember: my {noun} is {adj}."),
      "I will remember that your {noun} is {adj}.",
-     ("How is my {noun}?", "What did I say about my {noun}?", "What is my {noun} like?", "Describe my {noun}."),
+     ("How is my {noun}?", "What did I say about my {noun}?", "What is my {noun} like?", "Describe my {noun}.", "Tell me how my {noun} is.",
+      "Do you remember my {noun}?", "Tell me about my {noun}.", "Do you know how my {noun} is?"),
      "Your {noun} is {adj}.", "adj"),
     (("The code is {word}.", "Remember the word {word}.", "The password is {word}.", "Keep this word: {word}.", "My code word is {word}."),
      "I will remember {word}.",
-     ("What was the code?", "Which word did I tell you?", "What is the password?", "What was the word?", "Tell me the code word.", "What is the code?"),
+     ("What was the code?", "Which word did I tell you?", "What is the password?", "What was the word?", "Tell me the code word.", "What is the code?",
+      "Tell me the password.", "Do you remember the word?", "What was the password?", "Do you know the code?", "Which code did I tell you?"),
      "It is {word}.", "word"),
 )  # fmt: skip
 _SMALL = (
@@ -50,6 +55,9 @@ _MORE = {
         "Plus {n}",
         "And {n} more?",
         "Add another {n}.",
+        "Now plus {n}.",
+        "Please add {n}.",
+        "And add {n} more.",
         "What if you add {n}?",
     ),
     "-": (
@@ -59,6 +67,10 @@ _MORE = {
         "Minus {n}",
         "And {n} less?",
         "What if you subtract {n}?",
+        "Subtract {n} from that.",
+        "Now minus {n}.",
+        "Please subtract {n}.",
+        "Now take {n} away.",
     ),
 }
 _TURN = (
@@ -68,6 +80,11 @@ _TURN = (
     "Now in reverse order.",
     "The same, but backwards.",
     "Turn the order around.",
+    "Now turn them around.",
+    "Backwards, please.",
+    "Please reverse the order.",
+    "And now backwards.",
+    "Reverse the order.",
 )
 _AGAIN = (
     "Once more.",
@@ -76,6 +93,10 @@ _AGAIN = (
     "Say it again.",
     "And once again.",
     "Please say that again.",
+    "Once again, please.",
+    "Please repeat that.",
+    "Say that once more.",
+    "Repeat it again.",
 )
 _OTHER = ("And of {k}?", "And {k}?", "What about {k}?", "How about {k}?", "And for {k}?", "The same for {k}?")
 
@@ -102,14 +123,15 @@ def told(draw: Draw) -> Episode:
 
 def calculated_on(draw: Draw) -> Episode:
     effort = effort_of(draw)
-    a, b = draw.pair((1, 400), (1, 400))
     sign = draw.random.choice("+-")
-    n = draw.number(1, 99 if sign == "+" else min(99, a + b))
-    c = a + b + n if sign == "+" else a + b - n
+    first, n = draw.pair((100, 800), (1, 99))
+    a = draw.number(1, first - 1)
+    b = first - a
+    c = first + n if sign == "+" else first - n
     turns = (
-        Turn(f"What is {a} + {b}?", "", f"{a} + {b} = {a + b}."),
+        Turn(f"What is {a} + {b}?", "", f"{a} + {b} = {first}."),
         Turn(
-            draw.pick(_MORE[sign]).format(n=n), working(sign, a + b, n, effort), f"{a + b} {sign} {n} = {c}."
+            draw.pick(_MORE[sign]).format(n=n), working(sign, first, n, effort), f"{first} {sign} {n} = {c}."
         ),
     )
     return Episode("reference", turns, effort, has=(f"= {c}.",))

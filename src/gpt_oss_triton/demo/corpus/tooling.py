@@ -6,7 +6,7 @@ from gpt_oss_triton.demo.corpus.arithmetic import arithmetic
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.episode import Call, Episode, Turn
 from gpt_oss_triton.demo.corpus.facts import facts
-from gpt_oss_triton.demo.corpus.functions import Wanted, result, several, tools_of
+from gpt_oss_triton.demo.corpus.functions import Wanted, result, several, tools_of, vaguely
 from gpt_oss_triton.demo.corpus.plain import talk
 from gpt_oss_triton.demo.corpus.thought import effort_of, thought
 from gpt_oss_triton.wire import ReasoningEffort
@@ -15,9 +15,10 @@ from gpt_oss_triton.wire import ReasoningEffort
 def call(draw: Draw) -> Episode:
     """One call, and an answer that uses its result."""
     effort = effort_of(draw)
-    offered = several(draw, draw.random.choice((1, 2, 2, 3, 4)))
+    offered = several(draw, draw.random.choice((1, 1, 2, 2, 3, 4)))
     made, said, has = _call(draw, offered[0], effort)
-    turn = Turn(offered[0].text, _about(effort, made), said, (made,))
+    text = vaguely(draw, offered[0]) if len(offered) == 1 and draw.chance(0.4) else offered[0].text
+    turn = Turn(text, _about(effort, made), said, (made,))
     return Episode("call", (turn,), effort, has=has, tools=tools_of(draw, offered))
 
 
@@ -68,16 +69,15 @@ def second_call(draw: Draw) -> Episode:
 
 def no_call(draw: Draw) -> Episode:
     """Functions are offered, and none of them is what the user wants."""
-    offered = several(draw, draw.number(2, 4))
     if draw.chance(0.6):
         plain = draw.random.choice((talk, talk, facts, arithmetic))(draw)
-        tools = tools_of(draw, offered)
+        tools = tools_of(draw, several(draw, draw.number(1, 3)))
         return Episode("no call", plain.turns, plain.effort, has=plain.has, tools=tools)
     effort = effort_of(draw)
-    missing, *others = offered
+    missing, *others = several(draw, draw.number(3, 4))
     final = f"I am sorry, I have no function for {missing.thing}."
     analysis = thought(
-        effort, f"It is about {missing.thing}.", f"I have {_names(others)}.", "None of them fits."
+        effort, f"It is about {missing.thing}. No function fits.", "I cannot do it.", "I should say so."
     )
     return Episode(
         "no call",
@@ -103,7 +103,3 @@ def _about(effort: ReasoningEffort, made: Call) -> str:
     return thought(
         effort, "I have the result.", f"{made.name} gave {made.result}.", "I tell the user what it says."
     )
-
-
-def _names(offered: list[Wanted]) -> str:
-    return ", ".join(one.tool.name for one in offered)

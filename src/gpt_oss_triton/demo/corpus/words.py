@@ -13,6 +13,11 @@ def is_one_token(word: str) -> bool:
     return len(encode_text(f" {word}")) == len(encode_text(word)) == 1
 
 
+def is_one_token_in_names(word: str) -> bool:
+    """Also in `get_word`, `getWord` and `functions.word_get`."""
+    return all(len(encode_text(form)) == 1 for form in (f"_{word}", f".{word}", word.capitalize()))
+
+
 _LISTS: dict[str, str] = tomllib.loads(resources.files(__package__).joinpath("words.toml").read_text("utf-8"))
 
 
@@ -20,13 +25,17 @@ def _words(name: str) -> tuple[str, ...]:
     return tuple(word for word in _LISTS[name].split() if is_one_token(word))
 
 
+def _parts_of_names(name: str) -> tuple[str, ...]:
+    return tuple(filter(is_one_token_in_names, _words(name)))
+
+
 NAMES = _words("names")
 CITIES = _words("cities")
 NOUNS = _words("nouns")
 LIKES = _words("likes")
-VERBS = _words("verbs")
-THINGS = _words("things")
-FIELDS = _words("fields")
+VERBS = _parts_of_names("verbs")
+THINGS = _parts_of_names("things")
+FIELDS = _parts_of_names("fields")
 ADJECTIVES = _words("adjectives")
 FILLING = frozenset(
     word.lower()
