@@ -11,7 +11,7 @@ import msgspec
 from gpt_oss_triton.bench.plain_http import PlainHttp
 from gpt_oss_triton.bench.workload import Answer, Workload, figures
 
-_TIMEOUT_S = 600  # without a byte
+_TIMEOUT_S = 600  # without an event
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +67,14 @@ async def ask(client: PlainHttp, endpoint: Endpoint, prompt: str, output_tokens:
     try:
         async with asyncio.timeout(_TIMEOUT_S) as limit:
             reply = await client.post(path, msgspec.json.encode(body), endpoint.key)
-            pending = b""
-            async for data in reply:
-                limit.reschedule(asyncio.get_running_loop().time() + _TIMEOUT_S)
-                if reply.status != 200:
-                    pending += data
-                    continue
-                *events, pending = (pending + data).split(b"\n\n")
-                now = time.perf_counter() - answer.sent
-                for event in events:
-                    if event.startswith(b"data: {"):
-                        _take(answer, msgspec.json.decode(event[6:]), now)
             if reply.status != 200:
-                answer.error = f"{reply.status} {pending[:200]!r}"
+                refusal = b"".join([data async for data in reply])
+                answer.error = f"{reply.status} {refusal[:200]!r}"
+                return
+            async for event in reply.events():
+                limit.reschedule(asyncio.get_running_loop().time() + _TIMEOUT_S)
+                if event.startswith(b"data: {"):
+                    _take(answer, msgspec.json.decode(event[6:]), time.perf_counter() - answer.sent)
     except (OSError, EOFError, TimeoutError) as error:
         answer.error = repr(error)
 

@@ -142,16 +142,13 @@ async def _read_refusal(reply: Reply, sent: Sent) -> None:
 
 async def _read_stream(reply: Reply, sent: Sent) -> None:
     """A server-sent event is looked into only when it matters: the first text, the usage, an error."""
-    pending = b""
-    async for piece in reply:
-        *events, pending = (pending + piece).split(b"\n\n")
-        for event in events:
-            if sent.first_token is None and _has_text(event):
-                sent.first_token = time.perf_counter()
-            if b'"completion_tokens"' in event:
-                sent.tokens = msgspec.json.decode(event.removeprefix(b"data: "))["usage"]["completion_tokens"]
-            elif event.startswith(b'data: {"error"'):
-                sent.error = event[:200].decode(errors="replace")
+    async for event in reply.events():
+        if sent.first_token is None and _has_text(event):
+            sent.first_token = time.perf_counter()
+        if b'"completion_tokens"' in event:
+            sent.tokens = msgspec.json.decode(event.removeprefix(b"data: "))["usage"]["completion_tokens"]
+        elif event.startswith(b'data: {"error"'):
+            sent.error = event[:200].decode(errors="replace")
     if sent.first_token is None:
         sent.error = sent.error or "an answer without text"
 

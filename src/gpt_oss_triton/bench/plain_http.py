@@ -55,6 +55,14 @@ class Reply:
             else:
                 self._connection.writer.close()
 
+    async def events(self) -> AsyncIterator[bytes]:
+        """Server-sent events, without the blank line behind each. Raises like iteration."""
+        pending = b""
+        async for data in self:
+            *events, pending = (pending + data).split(b"\n\n")
+            for event in events:
+                yield event
+
     @property
     def _is_chunked(self) -> bool:
         return self.headers.get("transfer-encoding", "").lower() == "chunked"
@@ -114,16 +122,16 @@ class PlainHttp:
         self._idle.append(connection)
 
     async def _exchange(self, connection: _Connection, request: bytes) -> Reply:
-        try:
+        with contextlib.ExitStack() as failed:  # or cancelled
+            failed.callback(connection.writer.close)
             connection.writer.write(request)
-            lines = (await connection.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            headers = {
-                name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
-            }
-            return Reply(self, connection, int(lines[0].split()[1]), headers)
-        except (ValueError, IndexError, asyncio.LimitOverrunError) as error:
-            connection.writer.close()
-            raise ConnectionError(f"this is no HTTP: {error}") from None
-        except BaseException:  # also of a caller that was cancelled
-            connection.writer.close()
-            raise
+            try:
+                lines = (await connection.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+                status = int(lines[0].split()[1])
+            except (ValueError, IndexError, asyncio.LimitOverrunError) as error:
+                raise ConnectionError(f"this is no HTTP: {error}") from None
+            failed.pop_all()
+        headers = {
+            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
+        }
+        return Reply(self, connection, status, headers)

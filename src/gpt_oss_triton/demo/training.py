@@ -205,9 +205,8 @@ def run(
 
 def help_run(training: Training, team: Team) -> None:
     """What the other processes of a team do while its first one runs `run`."""
-    torch.manual_seed(
-        hash((training.plan.seed, training.steps, team.rank))
-    )  # what is left out and counted beside
+    # What is left out, and what is counted beside a target, is other than in the first process.
+    torch.manual_seed(hash((training.plan.seed, training.steps, team.rank)))
     ahead = _Ahead(training.plan, training.steps, None)
     while not training.done and not _agreed(team, False):
         training.step(ahead.samples(), team)

@@ -48,11 +48,9 @@ class Vocabulary(nn.Module):
     def __init__(self, hidden: int, own: Sequence[int]) -> None:
         super().__init__()
         self.register_buffer("own", torch.tensor(sorted(own)), persistent=False)
-        # Rows at right angles, as wide apart from the spelling's as can be.
-        basis = torch.linalg.qr(torch.randn(hidden, min(CODE, hidden // 2))).Q.t()
+        basis = torch.linalg.qr(torch.randn(hidden, min(CODE, hidden // 2))).Q.t()  # rows at right angles
         self.code = nn.Parameter(basis * hidden**0.5)
-        spelling = torch.randn(FEATURES, hidden) * _FEATURE_STD
-        self.spelling = nn.Parameter(spelling - spelling @ basis.t() @ basis)
+        self.spelling = nn.Parameter(torch.randn(FEATURES, hidden) * _FEATURE_STD)
         self.own_in = nn.Parameter(torch.randn(len(own), hidden) * 0.1)
         self.own_out = nn.Parameter(torch.zeros(len(own), hidden))
         self.never = nn.Parameter(torch.zeros(hidden))

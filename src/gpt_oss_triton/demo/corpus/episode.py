@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from gpt_oss_triton.wire import ReasoningEffort, ResponseFormat, Tool
+
+
+def compact_json(data: dict[str, Any]) -> str:
+    """As the model writes it and functions return it."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from gpt_oss_triton.demo.corpus.draw import Draw
-from gpt_oss_triton.demo.corpus.episode import Episode, Turn
-from gpt_oss_triton.demo.corpus.fields import Field, fields, mentioned, object_schema
+from gpt_oss_triton.demo.corpus.episode import Episode, Turn, compact_json
+from gpt_oss_triton.demo.corpus.fields import Field, fields, listed, mentioned, object_schema
 from gpt_oss_triton.demo.corpus.thought import effort_of, thought
 from gpt_oss_triton.demo.corpus.words import CITIES, LIKES, NAMES, THINGS
 from gpt_oss_triton.wire import ResponseFormat
@@ -59,12 +58,11 @@ def _people(draw: Draw) -> Episode:
 def _asked(draw: Draw, text: str, chosen: list[Field], thing: str) -> Episode:
     effort = effort_of(draw)
     data = {field.name: field.value for field in chosen}
-    final = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    listed = ", ".join(f"{field.name} {json.dumps(field.value, ensure_ascii=False)}" for field in chosen)
+    final = compact_json(data)
     analysis = thought(
         effort,
         f"The fields: {', '.join(field.name for field in chosen)}.",
-        f"I read: {listed}.",
+        f"I read: {listed(chosen)}.",
         "That is all that the schema wants.",
     )
     wanted = ResponseFormat(thing, object_schema(chosen))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,12 +101,21 @@ def phrase(draw: Draw) -> str:
     return " ".join(words) + draw.random.choice(("", "", "", ".", "!", "?"))
 
 
+def quoted(draw: Draw, text: str) -> str:
+    return draw.random.choice(("'{x}'", '"{x}"', "`{x}`")).format(x=text)
+
+
 def mentioned(draw: Draw, chosen: Sequence[Field]) -> str:
     """The fields and their values in words, in any order."""
     order = draw.random.sample(list(chosen), len(chosen))
     parts = [draw.pick(_MENTIONS).format(f=field.spoken, v=field.said) for field in order]
     joint = draw.random.choice((", ", " and ", ", and ", "; "))
     return ", ".join(parts[:-1]) + joint + parts[-1] if len(parts) > 1 else parts[0]
+
+
+def listed(chosen: Sequence[Field]) -> str:
+    """The fields and their values as JSON, as a thought has them."""
+    return ", ".join(f"{field.name} {json.dumps(field.value, ensure_ascii=False)}" for field in chosen)
 
 
 def optional_fields(draw: Draw, count: int, thing: str) -> list[Field]:

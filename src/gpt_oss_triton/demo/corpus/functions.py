@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gpt_oss_triton.demo.corpus.draw import Draw
+from gpt_oss_triton.demo.corpus.episode import compact_json
 from gpt_oss_triton.demo.corpus.fields import (
     Field,
     described,
     fields,
+    listed,
     mentioned,
     object_schema,
     optional_fields,
     phrase,
+    quoted,
     text_value,
 )
 from gpt_oss_triton.demo.corpus.vocables import part_of_name
@@ -108,10 +110,9 @@ def wanted(draw: Draw, verb: str, thing: str) -> Wanted:
         said = mentioned(draw, chosen)
         text = draw.pick(_ASK_FIELDS).format(m=said, **words)
     extra = [field for field in extra if field.name not in {one.name for one in chosen}]
-    listed = ", ".join(f"{field.name} {json.dumps(field.value, ensure_ascii=False)}" for field in chosen)
     arguments = {field.name: field.value for field in chosen}
     tool = Tool(name, description, object_schema(chosen, extra))
-    return Wanted(tool, verb, thing, said, text, arguments, listed)
+    return Wanted(tool, verb, thing, said, text, arguments, listed(chosen))
 
 
 def vaguely(draw: Draw, one: Wanted) -> str:
@@ -122,7 +123,7 @@ def vaguely(draw: Draw, one: Wanted) -> str:
     )
     said = one.mentioned
     if said in one.arguments.values():  # nothing else tells where it begins
-        said = draw.random.choice(("'{x}'", '"{x}"', "`{x}`")).format(x=said)
+        said = quoted(draw, said)
     return draw.pick(_SAID_VAGUELY).format(a=asked, x=said) if said else asked
 
 
@@ -155,7 +156,7 @@ def result(draw: Draw, thing: str) -> tuple[str, str, tuple[str, ...]]:
     data = {key: _outcome(draw) for key in keys}
     parts = [f"{key} is {value}" for key, value in data.items()]
     return (
-        json.dumps(data, ensure_ascii=False, separators=(",", ":")),
+        compact_json(data),
         f"The {' and the '.join(parts)}.",
         tuple(str(value) for value in data.values()),
     )
@@ -173,7 +174,7 @@ def _single(draw: Draw, thing: str) -> Field:
     text = said = text_value(draw)
     if draw.chance(0.25):
         text = phrase(draw)
-        said = draw.random.choice(("'{x}'", '"{x}"', "`{x}`")).format(x=text)
+        said = quoted(draw, text)
     schema: dict[str, Any] = {"type": "string"}
     if draw.chance(0.5):
         usual = f"The {name} to get the {thing} for"

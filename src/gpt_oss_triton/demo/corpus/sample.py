@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
-from gpt_oss_triton.demo.corpus.episode import Call, Episode, Turn
+from gpt_oss_triton.demo.corpus.episode import Call, Episode, Turn, compact_json
 from gpt_oss_triton.harmony.render import render
 from gpt_oss_triton.harmony.tokens import encode_marked
 from gpt_oss_triton.wire import Message, PromptRequest, ToolCall
@@ -81,4 +80,4 @@ def answer_of(turn: Turn, step: int) -> list[int]:
 
 
 def arguments_of(call: Call) -> str:
-    return json.dumps(call.arguments, ensure_ascii=False, separators=(",", ":"))
+    return compact_json(call.arguments)
