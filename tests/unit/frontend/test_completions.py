@@ -209,6 +209,7 @@ async def test_logprobs_in_the_legacy_form(api: AsyncOpenAI, fake: FakeTriton, s
 async def test_one_refusal_ends_all(app: FastAPI, fake: FakeTriton, until: Until) -> None:
     async def script(request: Request) -> Responses:
         if request.prompt.text == "long":
+            await until(lambda: len(fake.requests) == 3)
             raise ContextLengthExceeded("5000 tokens do not fit 4096.", param="messages")
         async for response in endless(request):
             yield response
@@ -221,8 +222,8 @@ async def test_one_refusal_ends_all(app: FastAPI, fake: FakeTriton, until: Until
     assert (error["code"], error["param"]) == ("context_length_exceeded", "prompt")
     service: Service = app.state.service
     await until(lambda: service.in_flight == 0)
-    accepted_ones = {request.id for request in fake.requests if request.prompt.text != "long"}
-    await until(lambda: set(fake.cancelled) == accepted_ones)
+    going_on = {request.id for request in fake.requests if request.prompt.text != "long"}
+    await until(lambda: set(fake.cancelled) == going_on)
 
 
 async def test_one_failure_in_the_stream_ends_it(app: FastAPI, fake: FakeTriton, until: Until) -> None:
