@@ -3,7 +3,8 @@ by additive increase and multiplicative decrease what it takes without a wait. O
 
 The signal is how long requests wait inside the engine, which says that there are too many, and never how
 long they take, which says only that their answers are long. A wait of a few steps is normal: who arrives
-waits for the running step, and then for the prompts that came before.
+waits for the running step, and then for the prompts that came before. A burst waits longer, and then no more: only
+longer waits that do not end are a sign (so CoDel tells a good queue from a bad one, RFC 8289).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import math
 from frontend.admission.throughput import Throughput
 from gpt_oss_triton.wire import Load
 
-_PATIENCE_STEPS = 5.0  # a longer wait is a sign of too many
+_PATIENCE_STEPS = 5.0  # a longer wait is a sign of too many,
+_STANDING_S = 2.0  # when there have been such waits for so long
 _LEAST_PATIENCE_S = 0.1  # for engines whose steps are too short to count between two reports
 _DECREASE = 0.9
 _INCREASE_PER_S = 1.0
@@ -32,6 +34,7 @@ class ConcurrencyLimit:
         self._most = most
         self._limit = float(most)
         self._cut_at = -math.inf
+        self._late_since = math.inf  # somebody has waited longer than is normal all the time
         self._throughput = Throughput()
         self._busy_s = 0.0  # how long the engine was busy, fading,
         self._busy_steps = 0.0  # and its steps in that time
@@ -56,18 +59,20 @@ class ConcurrencyLimit:
             if tokens > 0:
                 self._throughput.note((before.running + load.running) / 2, tokens, interval_s)
         if load.queue_wait_s > self.patience_s:
-            self._decrease(now - load.queue_wait_s, now)
-        elif (enough := self._throughput.enough) is not None and load.running >= enough:
+            self.waited(load.queue_wait_s, now - load.queue_wait_s, now)
+            return
+        self._late_since = math.inf
+        if (enough := self._throughput.enough) is not None and load.running >= enough:
             self._limit = max(min(self._limit, enough), self._limit - _RETREAT_PER_S * interval_s)
         elif load.queue_wait_s <= self.patience_s / 2:
             self._limit = min(self._most, self._limit + _INCREASE_PER_S * interval_s)
 
     def waited(self, wait_s: float, since: float, now: float) -> None:
         """A request that was sent at `since` has waited `wait_s` in the engine."""
-        if wait_s > self.patience_s:
-            self._decrease(since, now)
-
-    def _decrease(self, since: float, now: float) -> None:
-        if since >= self._cut_at:  # or else the wait tells of the time before the last cut
+        if wait_s <= self.patience_s:
+            return
+        self._late_since = min(self._late_since, since + self.patience_s)
+        # A request that was sent before the last cut tells of the time before it.
+        if now - self._late_since >= _STANDING_S and since >= self._cut_at:
             self._cut_at = now
             self._limit = max(1.0, _DECREASE * self._limit)

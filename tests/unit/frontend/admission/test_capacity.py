@@ -171,7 +171,7 @@ def test_a_restarted_engine_begins_with_its_own_limit(capacity: Capacity, clock:
 def test_long_waits_inside_the_engine_lower_the_limit(capacity: Capacity, clock: Clock) -> None:
     capacity.report(load(max_sequences=10))
     reservation = capacity.reserve(SMALL)
-    clock.now += 1
+    clock.now += 3
     reservation.scheduled(0.05)
     assert capacity.limit == 10
     reservation.scheduled(3.0)

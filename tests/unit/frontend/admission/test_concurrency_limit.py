@@ -40,17 +40,35 @@ def test_patience_is_a_few_steps() -> None:
 def test_a_long_wait_cuts_it_once_until_a_later_request_waits_as_long() -> None:
     engine = Engine(most=20)
     engine.report(times=10)
-    engine.report(wait_s=2.0)
+    engine.report(wait_s=4.0)
     assert engine.limit.value == 18
-    engine.report(wait_s=2.0, times=5)  # it began to wait before the cut
+    engine.report(wait_s=4.0, times=5)  # it began to wait before the cut
     assert engine.limit.value == 18
     engine.report(wait_s=1.5, times=15)
     assert engine.limit.value < 18
 
 
+def test_waits_that_end_soon_are_those_of_a_burst() -> None:
+    engine = Engine(most=20)
+    engine.report(times=20)
+    for _ in range(10):
+        for wait_s in (0.6, 0.8, 1.0, 1.2):
+            engine.report(wait_s=wait_s, steps=0)
+        engine.limit.waited(1.3, since=engine.now - 1.3, now=engine.now)
+        engine.report(times=2)
+    assert engine.limit.value == 20
+
+
+def test_waits_that_take_turns_without_end_are_a_sign() -> None:
+    engine = Engine(most=20)
+    engine.report(times=20)
+    engine.report(wait_s=0.9 + engine.limit.patience_s, steps=1, times=30)
+    assert engine.limit.value < 20
+
+
 def test_it_grows_back_by_one_a_second() -> None:
     engine = Engine(most=20)
-    engine.limit.waited(9.0, since=engine.now, now=engine.now)
+    engine.limit.waited(9.0, since=engine.now - 9, now=engine.now)
     assert engine.limit.value == 18
     engine.report(times=6)
     assert engine.limit.value == 19
@@ -60,7 +78,7 @@ def test_it_grows_back_by_one_a_second() -> None:
 
 def test_waits_between_short_and_long_change_nothing() -> None:
     engine = Engine(most=20)
-    engine.limit.waited(9.0, since=engine.now, now=engine.now)
+    engine.limit.waited(9.0, since=engine.now - 9, now=engine.now)
     engine.report(times=1, wait_s=0.0)
     patience = engine.limit.patience_s
     before = engine.limit.value
