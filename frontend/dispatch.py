@@ -162,12 +162,6 @@ class Dispatch:
         record.completion_tokens = finished.completion_tokens
         record.preemptions, record.blocks = finished.preemptions, finished.blocks
         record.timings = finished.timings
-        if (
-            finished.timings is not None
-            and finished.timings.scheduled is not None
-            and self._placement is not None
-        ):
-            self._placement.reservation.scheduled(finished.timings.scheduled - finished.timings.arrived)
 
 
 def _release_unused(entering: asyncio.Task[Placement]) -> None:

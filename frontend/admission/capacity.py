@@ -138,10 +138,6 @@ class Capacity:
         reservation.blocks = self.blocks_for(reservation.estimate, reservation.cached_tokens)
         self.blocks_reserved += reservation.blocks
 
-    def waited(self, reservation: Reservation, wait_s: float) -> None:
-        """See `Reservation.scheduled`."""
-        self._limit.waited(wait_s, reservation.began, self._clock())
-
     def remove(self, reservation: Reservation) -> bool:
         """See `Reservation.release`. False when it was removed before."""
         if reservation not in self._reservations:
@@ -200,10 +196,6 @@ class Reservation:
         self.estimate = replace(self.estimate, prompt_tokens=prompt_tokens)
         self.cached_tokens = cached_tokens
         self._capacity.reprice(self)
-
-    def scheduled(self, queue_wait_s: float) -> None:
-        """The request has waited so long inside the engine."""
-        self._capacity.waited(self, queue_wait_s)
 
     def release(self) -> None:
         """Give the room back; only the first time counts."""

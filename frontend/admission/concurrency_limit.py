@@ -59,7 +59,7 @@ class ConcurrencyLimit:
             if tokens > 0:
                 self._throughput.note((before.running + load.running) / 2, tokens, interval_s)
         if load.queue_wait_s > self.patience_s:
-            self.waited(load.queue_wait_s, now - load.queue_wait_s, now)
+            self._waits(now - load.queue_wait_s, now)
             return
         self._late_since = math.inf
         if (enough := self._throughput.enough) is not None and load.running >= enough:
@@ -67,10 +67,8 @@ class ConcurrencyLimit:
         elif load.queue_wait_s <= self.patience_s / 2:
             self._limit = min(self._most, self._limit + _INCREASE_PER_S * interval_s)
 
-    def waited(self, wait_s: float, since: float, now: float) -> None:
-        """A request that was sent at `since` has waited `wait_s` in the engine."""
-        if wait_s <= self.patience_s:
-            return
+    def _waits(self, since: float, now: float) -> None:
+        """A request that was sent at `since` still waits in the engine."""
         self._late_since = min(self._late_since, since + self.patience_s)
         # A request that was sent before the last cut tells of the time before it.
         if now - self._late_since >= _STANDING_S and since >= self._cut_at:

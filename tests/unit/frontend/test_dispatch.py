@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,14 +26,10 @@ from gpt_oss_triton.wire import Accepted, Finished, Timings
 class FakeReservation:
     exact: tuple[int, int] | None = None
     blocks_held: int = 2
-    waits: list[float] = field(default_factory=list)
     released: int = 0
 
     def accepted(self, prompt_tokens: int, cached_tokens: int) -> None:
         self.exact = (prompt_tokens, cached_tokens)
-
-    def scheduled(self, queue_wait_s: float) -> None:
-        self.waits.append(queue_wait_s)
 
     def release(self) -> None:
         self.released += 1
@@ -120,7 +116,7 @@ async def test_one_target_answers() -> None:
     made, ask = dispatch(admission, a=[ACCEPTED, TOKEN, END])
     assert await run(made) == [TOKEN, END]
     (placement,) = admission.placements
-    assert placement.reservation == FakeReservation(exact=(9, 4), waits=[0.5], released=1)
+    assert placement.reservation == FakeReservation(exact=(9, 4), released=1)
     assert placement.target.verdicts == [None]
     assert admission.settled == [2]
     record = ask.record

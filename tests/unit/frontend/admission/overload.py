@@ -122,8 +122,6 @@ class World:
         answer.first_token = asked.record.first_token = now()
         await sequence.ended.wait()
         answer.ended = now()
-        assert sequence.scheduled is not None
-        placement.reservation.scheduled(sequence.scheduled - sequence.arrived)
         placement.reservation.release()
         self.admission.finished(asked, output)
         return answer

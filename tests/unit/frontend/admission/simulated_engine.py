@@ -23,7 +23,6 @@ class Sequence:
     arrived: float
     first_token: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    scheduled: float | None = None
     computed: int = 0
     produced: int = 0
 
@@ -102,7 +101,6 @@ class SimulatedEngine:
                 budget -= chunks[-1][1]
         while budget > 0 and self.waiting and self._fits(self.waiting[0]):
             sequence = self.waiting.pop(0)
-            sequence.scheduled = now()
             self.running.append(sequence)
             chunks.append((sequence, min(budget, sequence.prompt)))
             budget -= chunks[-1][1]

@@ -168,16 +168,6 @@ def test_a_restarted_engine_begins_with_its_own_limit(capacity: Capacity, clock:
     assert capacity.limit == 10
 
 
-def test_long_waits_inside_the_engine_lower_the_limit(capacity: Capacity, clock: Clock) -> None:
-    capacity.report(load(max_sequences=10))
-    reservation = capacity.reserve(SMALL)
-    clock.now += 3
-    reservation.scheduled(0.05)
-    assert capacity.limit == 10
-    reservation.scheduled(3.0)
-    assert capacity.limit == 9
-
-
 # ----------------------------------------------------------------------------------- service rate
 
 
@@ -262,10 +252,6 @@ class Books(RuleBasedStateMachine):
         self.alive.discard(reservation)
         if again:
             reservation.release()
-
-    @rule(reservation=held, wait_s=st.floats(0, 100))
-    def scheduled(self, reservation: Reservation, wait_s: float) -> None:
-        reservation.scheduled(wait_s)
 
     @rule(
         seconds=st.floats(0, 10),

@@ -54,7 +54,6 @@ def test_waits_that_end_soon_are_those_of_a_burst() -> None:
     for _ in range(10):
         for wait_s in (0.6, 0.8, 1.0, 1.2):
             engine.report(wait_s=wait_s, steps=0)
-        engine.limit.waited(1.3, since=engine.now - 1.3, now=engine.now)
         engine.report(times=2)
     assert engine.limit.value == 20
 
@@ -68,7 +67,7 @@ def test_waits_that_take_turns_without_end_are_a_sign() -> None:
 
 def test_it_grows_back_by_one_a_second() -> None:
     engine = Engine(most=20)
-    engine.limit.waited(9.0, since=engine.now - 9, now=engine.now)
+    engine.report(wait_s=9.0, steps=0)
     assert engine.limit.value == 18
     engine.report(times=6)
     assert engine.limit.value == 19
@@ -78,8 +77,9 @@ def test_it_grows_back_by_one_a_second() -> None:
 
 def test_waits_between_short_and_long_change_nothing() -> None:
     engine = Engine(most=20)
-    engine.limit.waited(9.0, since=engine.now - 9, now=engine.now)
-    engine.report(times=1, wait_s=0.0)
+    engine.report(times=30)
+    engine.report(wait_s=9.0)
+    engine.report()
     patience = engine.limit.patience_s
     before = engine.limit.value
     engine.report(times=50, wait_s=0.75 * patience)
@@ -90,7 +90,7 @@ def test_one_request_may_always_run() -> None:
     engine = Engine(most=2)
     for _ in range(50):
         engine.now += 100
-        engine.limit.waited(50.0, since=engine.now - 50, now=engine.now)
+        engine.report(wait_s=50.0)
     assert engine.limit.value == 1
 
 
