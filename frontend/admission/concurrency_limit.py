@@ -4,7 +4,7 @@ by additive increase and multiplicative decrease what it takes without a wait. O
 The signal is how long requests wait inside the engine, which says that there are too many, and never how
 long they take, which says only that their answers are long. A wait of a few steps is normal: who arrives
 waits for the running step, and then for the prompts that came before. A burst waits longer, and then no more: only
-longer waits that do not end are a sign (so CoDel tells a good queue from a bad one, RFC 8289).
+longer waits that do not end for two seconds are a sign (so CoDel tells a good queue from a bad one, RFC 8289).
 """
 
 from __future__ import annotations

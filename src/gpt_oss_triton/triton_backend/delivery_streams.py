@@ -33,9 +33,9 @@ class DeliveryStream:
         self._responder = responder
         self._interval_s = interval_s
         self._on_ready = on_ready
-        self._flushed_at = 0.0
         self._lock = threading.Lock()
-        self._tickets: list[int] = []  # guarded by _lock, as are the next two
+        self._flushed_at = 0.0  # guarded by _lock, as is what follows
+        self._tickets: list[int] = []
         self._counts: list[int] = []
         self._token_ids: list[int] = []
         self._hurried = False  # the sender knows that this cannot wait
@@ -47,8 +47,9 @@ class DeliveryStream:
             self._tickets.append(ticket)
             self._counts.append(len(token_ids))
             self._token_ids += token_ids
+            due = self._flushed_at + self._interval_s
         if announce:
-            self._on_ready(self, max(0.0, self._flushed_at + self._interval_s - time.monotonic()))
+            self._on_ready(self, max(0.0, due - time.monotonic()))
 
     def hurry(self) -> None:
         """What was put in must not wait: somebody's answer begins with it or ends."""
@@ -68,8 +69,9 @@ class DeliveryStream:
             batch, token_ids = Batch(self._tickets, self._counts), self._token_ids
             self._tickets, self._counts, self._token_ids = [], [], []
             self._hurried = False
+            if batch.tickets:
+                self._flushed_at = time.monotonic()
         if batch.tickets and not self.gone:
-            self._flushed_at = time.monotonic()
             self._responder.send(event=batch, token_ids=token_ids)
 
     def abandon(self) -> None:
