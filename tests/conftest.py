@@ -13,14 +13,6 @@ hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two groups for two processes, of which one has all the servers; see `scripts/test`."""
-    for item in items:
-        parts = item.path.relative_to(item.config.rootpath).parts
-        item.add_marker(pytest.mark.xdist_group("servers" if "e2e" in parts else "others"))
-
-
 @pytest.fixture
 def anyio_backend() -> str:
     """What tests that are coroutines run on."""
