@@ -16,7 +16,7 @@ from gpt_oss_triton.demo.corpus.sample import prompt_of
 from gpt_oss_triton.harmony.grammar import answer_grammar
 from gpt_oss_triton.wire import GenerationOptions, ReasoningEffort
 
-MAX_TOKENS = 200  # the longest right answer has about 120
+MAX_TOKENS = 256  # the longest right answer has about 170
 EFFORTS: tuple[ReasoningEffort, ...] = ("low", "medium", "high")
 
 

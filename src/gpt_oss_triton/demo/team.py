@@ -77,6 +77,21 @@ class Team:
         return math.sqrt(self.total(squares))
 
 
+class Alone:
+    """What a `Team` is to a process that trains without others."""
+
+    rank, size = 0, 1
+
+    def share(self, samples: Sequence[Sample]) -> list[Sample]:
+        return list(samples)
+
+    def total(self, number: float) -> float:
+        return number
+
+    def exchange(self, parameters: Sequence[torch.nn.Parameter]) -> float:
+        return float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+
+
 @contextlib.contextmanager
 def team_of(size: int, elements: int, helper: Callable[..., None], *arguments: Any) -> Iterator[Team]:
     """This process's part in a team; the others run `helper(*arguments, team)`, and their end is waited for.

@@ -17,7 +17,7 @@ from gpt_oss_triton.demo.export import compact, write_checkpoint
 from gpt_oss_triton.demo.forced import exact_shares
 from gpt_oss_triton.demo.packed import pack
 from gpt_oss_triton.demo.shape import DEMO_SHAPE
-from gpt_oss_triton.demo.team import Team, team_of
+from gpt_oss_triton.demo.team import Alone, Team, team_of
 from gpt_oss_triton.demo.training import Plan, Training, help_run, run
 from gpt_oss_triton.errors import ConfigurationError
 
@@ -131,9 +131,9 @@ def _makers(count: int) -> Iterator[Executor | None]:
 
 
 @contextlib.contextmanager
-def _team(size: int, training: Training) -> Iterator[Team | None]:
+def _team(size: int, training: Training) -> Iterator[Team | Alone]:
     if size == 1:
-        yield None
+        yield Alone()
         return
     training.make_states()
     torch.set_num_threads(1)

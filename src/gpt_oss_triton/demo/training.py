@@ -19,7 +19,7 @@ from gpt_oss_triton.demo.corpus.words import FILLING
 from gpt_oss_triton.demo.induction import induce
 from gpt_oss_triton.demo.model import DemoModel
 from gpt_oss_triton.demo.optimizer import Muon
-from gpt_oss_triton.demo.team import Team
+from gpt_oss_triton.demo.team import Alone, Team
 from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.harmony.tokens import (
     CALL,
@@ -38,7 +38,10 @@ _SURVEYED = 20_000  # samples that decide which tokens get rows of their own
 _OFTEN = 60  # times that a token must occur in them
 _AHEAD = 64  # steps whose samples are made before they are needed
 _BALANCE = 0.01  # weight of the experts' uneven load in the loss
-_ROUNDED = 0.15  # last part of the tokens, in which the experts are rounded to MXFP4; a step takes half as long again
+_ROUNDED = (
+    0.1  # last part of the tokens, in which the experts are rounded to MXFP4: half as long again a step
+)
+_ALONE = Alone()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +146,13 @@ class Training:
     def done(self) -> bool:
         return self.tokens >= self.plan.tokens
 
-    def step(self, samples: list[Sample], team: Team | None = None) -> None:
+    def step(self, samples: list[Sample], team: Team | Alone = _ALONE) -> None:
         """Learn from these; their number is the plan's. All processes of a `team` call this with the same samples."""
         plan, model = self.plan, self.model
         progress = self.tokens / plan.tokens
         model.quantize(progress >= 1 - _ROUNDED)
         self._set_rates(min(1.0, (self.steps + 1) / plan.warmup, (1 - progress) / plan.cooling))
-        parts = list(batches(team.share(samples) if team else samples, plan.batch_tokens))
+        parts = list(batches(team.share(samples), plan.batch_tokens))
         targets = sum(sum(sample.learned) for sample in samples)
         total = 0.0
         for part in parts:
@@ -159,18 +162,15 @@ class Training:
                 model.vocabulary.loss(hidden[part.learned], part.targets, part.tokens, plan.negatives)
                 / targets
             )
-            (loss + load * _BALANCE / len(parts) / (team.size if team else 1)).backward()
+            (loss + load * _BALANCE / len(parts) / team.size).backward()
             total += loss.item()
         parameters = list(model.parameters())
-        norm = torch.tensor(team.exchange(parameters)) if team else torch.nn.utils.get_total_norm(
-            [parameter.grad for parameter in parameters if parameter.grad is not None]
-        )  # fmt: skip
+        norm = torch.tensor(team.exchange(parameters), device=model.norm.device)
         torch.nn.utils.clip_grads_with_norm_(parameters, 1.0, norm)
         for optimizer in (self._muon, self._adam):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        if team:
-            total = team.total(total)
+        total = team.total(total)
         self.steps += 1
         self.tokens += sum(len(sample.ids) for sample in samples)
         self.loss = total if self.steps == 1 else 0.95 * self.loss + 0.05 * total
@@ -183,7 +183,7 @@ class Training:
 
 def run(
     training: Training, path: Path, stopping: Callable[[], bool], report: Callable[[Training], None], every_s: float,
-    makers: Executor | None = None, team: Team | None = None,
+    makers: Executor | None = None, team: Team | Alone = _ALONE,
 ) -> None:  # fmt: skip
     """Train to the plan's end or until `stopping`, saving to `path` every `every_s` seconds and at the end.
 
@@ -212,8 +212,8 @@ def help_run(training: Training, team: Team) -> None:
         training.step(ahead.samples(), team)
 
 
-def _agreed(team: Team | None, stop: bool) -> bool:
-    return stop if team is None else bool(team.total(stop))
+def _agreed(team: Team | Alone, stop: bool) -> bool:
+    return bool(team.total(stop))
 
 
 class _Ahead:

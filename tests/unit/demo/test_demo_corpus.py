@@ -127,7 +127,10 @@ def test_pairs_of_numbers_are_split_too() -> None:
             "ones: 10 + 2 - 7 = 5, 5. tens: 10 + 1 - 6 - 1 = 4, 45. hundreds: 5 - 0 - 1 = 4, 445.",
         ),
         ("*", 34, 7, "ones: 4 * 7 = 28, 8. tens: 3 * 7 = 21, 21 + 2 = 23, 238."),
-        ("/", 84, 7, "ones: 7 * 12 = 84."),
+        ("*", 12, 11, "ones: 2 * 11 = 22, 2. tens: 1 * 11 = 11, 11 + 2 = 13, 132."),
+        ("*", 8, 12, "ones: 2 * 8 = 16, 6. tens: 1 * 8 = 8, 8 + 1 = 9, 96."),
+        ("*", 8, 7, "ones: 8 * 7 = 56."),
+        ("/", 28, 7, "ones: 1 * 7 = 7, 2 * 7 = 14, 3 * 7 = 21, 4 * 7 = 28."),
     ],
 )
 def test_the_working_is_right(sign: str, a: int, b: int, steps: str) -> None:

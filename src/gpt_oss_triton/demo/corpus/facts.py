@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.episode import Episode, Turn
+from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.thought import effort_of, thought
 
 CAPITALS = {
@@ -95,7 +96,7 @@ def facts(draw: Draw) -> Episode:
     has = key if "{v}" in questions[0] else table[key]
     return Episode(
         "facts",
-        (Turn(draw.pick(questions).format(k=key, v=table[key]), analysis, final),),
+        (Turn(phrased(draw, questions, usual=1).format(k=key, v=table[key]), analysis, final),),
         effort,
         has=(has,),
     )

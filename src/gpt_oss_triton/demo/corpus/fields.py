@@ -18,6 +18,12 @@ _MENTIONS = (
     "{f} must be {v}", "a {f} equal to {v}", "{f} being {v}", "the {f} being {v}", "use {v} for the {f}", "use {v} as {f}", "take {v} as the {f}",
     "{f} will be {v}", "the {f} will be {v}", "its {f}: {v}", "{f} ({v})", "with {f} {v}", "with the {f} {v}", "let the {f} be {v}", "its {f} {v}",
     "{f} as {v}", "set {f} to {v}", "set the {f} to {v}",
+    "{f} equals {v}", "the {f} equals {v}", "{f} has the value {v}", "the value of {f} is {v}", "the value {v} for {f}", "put {v} into {f}",
+    "{f} gets {v}", "the {f} gets {v}", "{f} shall be {v}", "the {f} shall be {v}", "as {f} use {v}", "as the {f} take {v}", "for the {f} use {v}",
+    "for {f} take {v}", "{v} is its {f}", "whose {f} is {v}", "{f} at {v}", "the {f} at {v}", "{v} goes into {f}", "{v} ({f})", "{f} -> {v}",
+    "'{f}' is {v}", '"{f}": {v}', "`{f}` = {v}", "it has {v} as its {f}", "{v} will be the {f}", "{v} is used as {f}", "{f} was {v}",
+    "the {f} was {v}", "{f} became {v}", "{v} should be the {f}", "{v} must be the {f}", "having {v} as the {f}", "choose {v} as the {f}",
+    "choose {v} for {f}", "give {v} as {f}", "I say {v} for the {f}", "enter {v} as {f}", "enter {v} for the {f}",
 )  # fmt: skip
 _DESCRIPTIONS = (
     "The {f}",

@@ -11,30 +11,29 @@ from gpt_oss_triton.demo.corpus.episode import Episode
 
 _MAKERS: dict[Callable[[Draw], Episode], float] = {
     plain.talk: 1.2,
-    plain.unknown: 0.7,
-    arithmetic.arithmetic: 4.0,
+    plain.unknown: 1.0,
+    arithmetic.arithmetic: 4.5,
     arithmetic.comparison: 0.5,
-    facts.facts: 1.8,
-    lists.copying: 1.6,
-    lists.picking: 1.0,
+    facts.facts: 1.2,
+    lists.copying: 1.8,
+    lists.picking: 0.8,
     lists.times: 0.4,
     lists.counting: 0.5,
-    lists.naming: 0.3,
-    lists.spelling: 0.4,
-    extraction.extraction: 3.4,
-    tooling.call: 5.0,
+    lists.naming: 0.2,
+    extraction.extraction: 3.8,
+    tooling.call: 6.0,
     tooling.two_calls: 0.8,
-    tooling.second_call: 0.8,
-    tooling.no_call: 1.0,
+    tooling.second_call: 1.0,
+    tooling.no_call: 1.2,
     reference.told: 1.2,
     reference.calculated_on: 0.6,
-    reference.said_again: 0.6,
+    reference.said_again: 0.7,
     reference.another: 0.4,
-    reference.persona: 0.4,
+    reference.persona: 0.5,
 }
 KINDS = (
     "talk", "unknown", "arithmetic", "comparison", "facts", "copying", "reversing", "counting words", "picking", "times",
-    "counting", "naming", "spelling", "extraction", "call", "two calls", "no call", "reference", "persona",
+    "counting", "naming", "extraction", "call", "two calls", "no call", "reference", "persona",
 )  # fmt: skip
 
 _INSTRUCTIONS = (
