@@ -150,7 +150,7 @@ class EngineSettings(_Settings):
     decode_stretch: Annotated[float, Field(ge=0)] = 2.5
     default_max_tokens: Positive | None = None  # None: what the context leaves
     # Least time between two deliveries to a shim; an answer's first token and its last are not kept waiting.
-    delivery_interval_s: Annotated[float, Field(ge=0, le=1)] = 0.04
+    delivery_interval_s: Annotated[float, Field(ge=0, le=1)] = 0.05
     prefix_cache: bool = True
     # Launch a step before the last one's tokens are known; auto: on a GPU
     overlap: Literal["auto", "on", "off"] = "auto"

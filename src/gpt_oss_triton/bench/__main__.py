@@ -6,7 +6,9 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import random
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,11 +119,13 @@ def _bench_overhead(args: argparse.Namespace) -> None:
 
     endpoint = Endpoint(args.url, args.model, args.key)
     engine = _engine(args.checkpoint, args.threads, max_context=8192)
+    # The server may remember an earlier run's prompts, the engine alone cannot.
+    workload = replace(_workload(args), seed=args.seed or random.randrange(1 << 32))
     for streams in args.streams or [1, 8, 32]:
-        measure_http(endpoint, _workload(args).warm_up, 2)
-        measure_engine(engine, _workload(args).warm_up, 2)
+        measure_http(endpoint, workload.warm_up, 2)
+        measure_engine(engine, workload.warm_up, 2)
         try:
-            _say(measure_overhead(engine, endpoint, _workload(args), streams, args.repeat, _say))
+            _say(measure_overhead(engine, endpoint, workload, streams, args.repeat, _say))
         except RuntimeError as error:
             raise SystemExit(str(error)) from None
     engine.close()

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 import msgspec
+import uvloop
 
 from gpt_oss_triton.bench.plain_http import PlainHttp
 from gpt_oss_triton.bench.workload import Answer, Workload, figures
@@ -28,7 +29,7 @@ def measure_http(
     endpoint: Endpoint, workload: Workload, streams: int, round_number: int = 0
 ) -> dict[str, float | int | str]:
     """One row of figures for `streams` concurrent callers."""
-    return asyncio.run(_measure(endpoint, workload, streams, round_number))
+    return uvloop.run(_measure(endpoint, workload, streams, round_number))
 
 
 async def _measure(

@@ -55,7 +55,7 @@ class Plan:
     """
 
     seed: int = 1
-    tokens: int = 36_500_000
+    tokens: int = 66_500_000
     samples: int = 48
     batch_tokens: int = 16384
     negatives: int = 4096
