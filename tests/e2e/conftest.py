@@ -65,7 +65,12 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]
         model_repository=REPOSITORY,
         models=[ENSEMBLE],
         log_file=tmp_path_factory.mktemp("scripted") / "tritonserver.log",
-        environment={"GPT_OSS_ENGINE": "scripted", "GPT_OSS_SCRIPT": str(script), "OMP_NUM_THREADS": "1"},
+        environment={
+            "GPT_OSS_ENGINE": "scripted",
+            "GPT_OSS_SCRIPT": str(script),
+            "GPT_OSS_DELIVERY_INTERVAL_S": "0",  # so quick an engine's answers would come in one piece
+            "OMP_NUM_THREADS": "1",
+        },
     )
     with TritonServer(settings) as server:
         server.start()
