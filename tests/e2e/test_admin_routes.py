@@ -67,12 +67,15 @@ def test_stats_follow_a_request(http: httpx.Client, until: Until) -> None:
 def test_memory_names_every_process(
     http: httpx.Client, triton: TritonServer, shim: ShimProcess, until: Until
 ) -> None:
-    def by_name() -> dict[str, dict[str, Any]]:
-        return {process["name"]: process for process in http.get("/memory_stats").json()["processes"]}
+    state: dict[str, Any] = {}
 
-    wanted = {"shim", "tritonserver", ENGINE_OF[ENSEMBLE], NORMALIZER_MODEL}
-    until(lambda: by_name().keys() == wanted, "a child that tritonserver has just started has no name yet")
-    state, processes = http.get("/memory_stats").json(), by_name()
+    def all_are_named() -> bool:
+        state.update(http.get("/memory_stats").json())
+        names = {process["name"] for process in state["processes"]}
+        return names == {"shim", "tritonserver", ENGINE_OF[ENSEMBLE], NORMALIZER_MODEL}
+
+    until(all_are_named, "a child that tritonserver has just started has no name yet")
+    processes = {process["name"]: process for process in state["processes"]}
     assert processes["shim"]["pid"] == shim.process.pid
     assert processes["tritonserver"]["pid"] == triton.pid
     assert all(process["rss_bytes"] > 10_000_000 for process in processes.values())

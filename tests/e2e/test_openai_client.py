@@ -87,7 +87,7 @@ def test_the_stream_helper(api: OpenAI) -> None:
         final = stream.get_final_completion().choices[0]
     deltas = [event for event in events if event.type == "tool_calls.function.arguments.delta"]
     assert "".join(event.arguments_delta for event in deltas) == '{"city": "Paris", "days": 2}'
-    assert len(deltas) > 1, "arguments come as they are written"
+    assert len(deltas) > 2, "arguments come as they are written"
     (done,) = [event for event in events if event.type == "tool_calls.function.arguments.done"]
     assert done.parsed_arguments == GetWeather(city="Paris", days=2)
     assert final.finish_reason == "tool_calls"
@@ -157,7 +157,7 @@ def test_responses_parse_and_stream(api: OpenAI) -> None:
         assert stream.get_final_response().output_parsed == PLACE
     assert kinds[0] == "response.created"
     assert kinds[-1] == "response.completed"
-    assert kinds.count("response.output_text.delta") > 1
+    assert kinds.count("response.output_text.delta") > 2
     with api.responses.stream(model=MODEL, input=WEATHER, tools=RESPONSE_TOOLS) as stream:
         kinds = [event.type for event in stream]
         assert stream.get_final_response().output[-1].type == "function_call"

@@ -38,9 +38,7 @@ _SURVEYED = 20_000  # samples that decide which tokens get rows of their own
 _OFTEN = 60  # times that a token must occur in them
 _AHEAD = 64  # steps whose samples are made before they are needed
 _BALANCE = 0.01  # weight of the experts' uneven load in the loss
-_ROUNDED = (
-    0.1  # last part of the tokens, in which the experts are rounded to MXFP4: half as long again a step
-)
+_ROUNDED = 0.1  # last part of the tokens, with experts rounded to MXFP4; a step takes half as long again
 _ALONE = Alone()
 
 

@@ -7,14 +7,13 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-Item = TypeVar("Item", bound=Hashable)
+Item = TypeVar("Item")
 
 
 class DueQueue(Generic[Item]):
-    """From many threads to one. An item is in it once, due at the earliest of the times that were said."""
+    """From many threads to one. An item is in it once, due at the earliest of the times that were said; it must be hashable."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

@@ -111,7 +111,7 @@ def _compared(a: int, b: int) -> str:
     """The digits at the same places, the highest first, as far as they have to be looked at."""
     steps = []
     for place in reversed(range(len(str(max(a, b))))):
-        x, y = a // 10**place % 10, b // 10**place % 10
+        x, y = _digit(a, place), _digit(b, place)
         steps.append(f"{_PLACES[place]}: {x} and {y}.")
         if x != y:
             break
@@ -154,12 +154,17 @@ def _added(a: int, b: int) -> list[str]:
     steps, carry = [], 0
     places = max(len(str(a)), len(str(b)))
     for place in range(places):
-        x, y = a // 10**place % 10, b // 10**place % 10
+        x, y = _digit(a, place), _digit(b, place)
         total = x + y + carry
         known = a + b if place == places - 1 else _last_digits(a + b, place)
         steps.append(f"{x} + {y}" + (f" + {carry}" if carry else "") + f" = {total}, {known}")
         carry = total // 10
     return steps
+
+
+def _digit(number: int, place: int) -> int:
+    digit: int = number // 10**place % 10
+    return digit
 
 
 def _last_digits(number: int, place: int) -> str:
@@ -170,7 +175,7 @@ def _last_digits(number: int, place: int) -> str:
 def _subtracted(a: int, b: int) -> list[str]:
     steps, borrow = [], 0
     for place in range(max(len(str(a)), len(str(b)))):
-        x, y = a // 10**place % 10, b // 10**place % 10
+        x, y = _digit(a, place), _digit(b, place)
         rest = x - y - borrow
         lent = "10 + " if rest < 0 else ""
         known = _last_digits(a - b, place)
