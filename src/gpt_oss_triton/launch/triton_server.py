@@ -166,17 +166,21 @@ class TritonServer:
             time.sleep(_POLL_S)
 
     def is_ready(self) -> bool:
-        """Whether the server answers and all its models are loaded."""
+        """Whether the server answers at all its addresses and all its models are loaded."""
         if not self.poll():
             return False
         connection = http.client.HTTPConnection(_LOOPBACK, self._http_port, timeout=2)
         try:
             connection.request("GET", "/v2/health/ready")
-            return connection.getresponse().status == http.HTTPStatus.OK
+            if connection.getresponse().status != http.HTTPStatus.OK:
+                return False
+            # tritonserver opens this port last, when the others answer already
+            socket.create_connection((_LOOPBACK, self._metrics_port), timeout=2).close()
         except (OSError, http.client.HTTPException):
             return False
         finally:
             connection.close()
+        return True
 
     def log_tail(self, lines: int = 20) -> list[str]:
         """The last lines that this life of the server wrote."""
