@@ -46,6 +46,7 @@ JSON_VALID, JSON_RIGHT, RESULT = (
     "JSON right",
     "answer uses the function's result",
 )
+_STRANGE = "strange words"
 _OF_KIND = {
     "arithmetic": "two-operand arithmetic",
     "facts": "facts of its table",
@@ -66,13 +67,15 @@ AIMS = (
 
 def lines(trial: Trial) -> tuple[str, ...]:
     """Of the table, all that this trial counts for beside `VALID`."""
+    asked = trial.episode
+    words = f", {_STRANGE}" if asked.strange else ""
     if trial.wants_call:
-        return FUNCTION, ARGUMENTS
-    if trial.episode.data is not None:
-        return JSON_VALID, JSON_RIGHT
+        return FUNCTION + words, ARGUMENTS + words
+    if asked.data is not None:
+        return JSON_VALID + words, JSON_RIGHT + words
     if trial.step:
         return (RESULT,)
-    return (_OF_KIND.get(trial.episode.kind, trial.episode.kind),)
+    return (_OF_KIND.get(asked.kind, asked.kind),)
 
 
 def trials(seed: int, least: int) -> list[Trial]:

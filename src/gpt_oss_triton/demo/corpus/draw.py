@@ -17,12 +17,16 @@ class Draw:
     """
     Args:
         seed: equal seeds of one split draw alike.
-        split: what comes from `pick`, `picks` and `pair` is never drawn in the other split.
+        split: what comes from `pick`, `picks` and `pair`, and what it `owns`, is never drawn in the other split.
+
+    Attributes:
+        strange: whether names and values may be words that no program or user would choose.
     """
 
     def __init__(self, seed: str, split: Split) -> None:
         self.random = random.Random(f"{split}/{seed}")
         self.split: Split = split
+        self.strange = True
 
     def pick(self, items: Sequence[str]) -> str:
         return self.random.choice(_part(tuple(items), self.split))
@@ -36,6 +40,10 @@ class Draw:
         """One of all: for what the model has to know by heart."""
         return self.random.choice(items)
 
+    def owns(self, text: str) -> bool:
+        """Whether it belongs to this split."""
+        return _is_held(text) == (self.split == "held")
+
     def number(self, first: int, last: int) -> int:
         return self.random.randint(first, last)
 
@@ -43,7 +51,7 @@ class Draw:
         """Two numbers, each in its range, ends included; which pairs there are is held out, not which numbers."""
         while True:
             a, b = self.number(*first), self.number(*second)
-            if _is_held(f"{a} {b}") == (self.split == "held"):
+            if self.owns(f"{a} {b}"):
                 return a, b
 
     def chance(self, share: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gpt_oss_triton.wire import ReasoningEffort, ResponseFormat, Tool
@@ -40,6 +40,7 @@ class Episode:
     Attributes:
         kind: what it exercises; see `mixture.KINDS`.
         has: words of which each must be in the last answer for it to be right.
+        strange: whether names and values may be words that no program or user would choose.
         data: what the last answer must be as JSON; None when it is no JSON.
     """
 
@@ -51,4 +52,5 @@ class Episode:
     instructions: str = ""
     tools: tuple[Tool, ...] = ()
     response_format: ResponseFormat | None = None
-    date: str | None = field(default=None)
+    date: str | None = None
+    strange: bool = False

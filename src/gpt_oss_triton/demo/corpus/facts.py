@@ -55,36 +55,23 @@ NEXT = dict(
     )
 )
 
-# (questions, answer, table); `{k}` is the key, `{v}` the value
+# (phrases of the question, answer, table); `{k}` is the key, `{v}` the value. The key is asked for where it stands last.
 _RELATIONS = (
-    (("What is the capital of {k}?", "Capital of {k}?", "Which city is the capital of {k}?", "Tell me the capital of {k}.",
-      "Do you know the capital of {k}?", "{k}: what is its capital?", "Name the capital city of {k}.", "What's the capital of {k}?",
-      "The capital of {k} is which city?", "Which city is the capital city of {k}?", "Can you name the capital of {k}?", "Please tell me the capital of {k}."),
-     "The capital of {k} is {v}.", CAPITALS),
-    (("{v} is the capital of which country?", "Which country has {v} as its capital?", "In which country is {v}?",
-      "What country is {v} the capital of?", "Where is {v}?", "Of which country is {v} the capital?", "{v} is the capital of what?", "Tell me which country has {v} as its capital.", "Which country is {v} in?"),
-     "{v} is the capital of {k}.", CAPITALS),
-    (("What is the chemical symbol of {k}?", "Chemical symbol for {k}?", "Which symbol does {k} have?", "What's the symbol of {k}?",
-      "Tell me the symbol for {k}.", "What is the symbol of {k}?", "Symbol of {k}?", "Give me the symbol of {k}.", "How is {k} written in chemistry?"),
-     "The chemical symbol of {k} is {v}.", SYMBOLS),
-    (("What colour is {k}?", "What color is {k}?", "What color does {k} have?", "Tell me the color of {k}.", "Which color is {k}?", "The color of {k}?", "Which colour does {k} have?", "Tell me the colour of {k}.", "What is the color of {k}?"),
-     "The colour of {k} is {v}.", COLOURS),
-    (("What sound does a {k} make?", "What does a {k} say?", "How does a {k} sound?", "Which sound does a {k} make?", "What is the sound of a {k}?", "Tell me the sound of a {k}.", "What does the {k} say?"),
-     "A {k} {v}.", SOUNDS),
-    (("What is the opposite of {k}?", "Opposite of {k}?", "What's the opposite of \"{k}\"?", "Name the opposite of {k}.", "Give me the opposite of {k}.", "Can you name the opposite of {k}?",
-      "Which word is the opposite of {k}?", "Tell me the opposite of {k}."),
-     "The opposite of {k} is {v}.", OPPOSITES),
-    (("How many {k}?", "Can you tell me how many {k}?", "Do you know how many {k}?", "Tell me how many {k}.", "Please tell me how many {k}.", "Do you know: how many {k}?", "Question: how many {k}?"), "{v}.", COUNTS),
-    (("Which day comes after {k}?", "What day follows {k}?", "Today is {k}. What day is tomorrow?", "What is the day after {k}?",
-      "If today is {k}, what is tomorrow?"),
-     "The day after {k} is {v}.", NEXT),
-)  # fmt: skip
+    ("capital", "The capital of {k} is {v}.", CAPITALS),
+    ("country", "{v} is the capital of {k}.", CAPITALS),
+    ("symbol", "The chemical symbol of {k} is {v}.", SYMBOLS),
+    ("color", "The colour of {k} is {v}.", COLOURS),
+    ("sound", "A {k} {v}.", SOUNDS),
+    ("opposite", "The opposite of {k} is {v}.", OPPOSITES),
+    ("count", "{v}.", COUNTS),
+    ("day", "The day after {k} is {v}.", NEXT),
+)
 
 
 def facts(draw: Draw) -> Episode:
     effort = effort_of(draw)
-    weights = [len(table) * (len(questions) + 4) for questions, _, table in _RELATIONS]
-    questions, answer, table = draw.random.choices(_RELATIONS, weights)[0]
+    weights = [len(table) for _, _, table in _RELATIONS]
+    asked, answer, table = draw.random.choices(_RELATIONS, weights)[0]
     key = draw.shared(list(table))
     final = answer.format(k=key, v=table[key])
     analysis = thought(
@@ -93,10 +80,10 @@ def facts(draw: Draw) -> Episode:
         f"I know: {key}, {table[key]}.",
         "I am sure of it. A short sentence is enough.",
     )
-    has = key if "{v}" in questions[0] else table[key]
+    has = key if answer.endswith("{k}.") else table[key]
     return Episode(
         "facts",
-        (Turn(phrased(draw, questions, usual=1).format(k=key, v=table[key]), analysis, final),),
+        (Turn(phrased(draw, "facts", asked).format(k=key, v=table[key]), analysis, final),),
         effort,
         has=(has,),
     )

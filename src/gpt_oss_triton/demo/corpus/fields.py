@@ -8,46 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt_oss_triton.demo.corpus.draw import Draw
+from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.vocables import foreign, part_of_name, vocable
 from gpt_oss_triton.demo.corpus.words import ADJECTIVES, CITIES, FIELDS, NAMES, NOUNS
 
-_MENTIONS = (
-    "{f} {v}", "{f}: {v}", "the {f} is {v}", "{f} = {v}", "{f} is {v}", "the {f} {v}", "a {f} of {v}", "{v} as the {f}", "{f} set to {v}",
-    "the {f} should be {v}", "{v} for the {f}", "{f} equal to {v}", "{f}={v}", "its {f} is {v}", "{v} as {f}", "{v} is the {f}", "the {f}: {v}",
-    "{f} of {v}", "the {f} of {v}", "the {f} set to {v}", "{f} should be {v}", "{v} for {f}", "{f} - {v}", "the {f} must be {v}",
-    "{f} must be {v}", "a {f} equal to {v}", "{f} being {v}", "the {f} being {v}", "use {v} for the {f}", "use {v} as {f}", "take {v} as the {f}",
-    "{f} will be {v}", "the {f} will be {v}", "its {f}: {v}", "{f} ({v})", "with {f} {v}", "with the {f} {v}", "let the {f} be {v}", "its {f} {v}",
-    "{f} as {v}", "set {f} to {v}", "set the {f} to {v}",
-    "{f} equals {v}", "the {f} equals {v}", "{f} has the value {v}", "the value of {f} is {v}", "the value {v} for {f}", "put {v} into {f}",
-    "{f} gets {v}", "the {f} gets {v}", "{f} shall be {v}", "the {f} shall be {v}", "as {f} use {v}", "as the {f} take {v}", "for the {f} use {v}",
-    "for {f} take {v}", "{v} is its {f}", "whose {f} is {v}", "{f} at {v}", "the {f} at {v}", "{v} goes into {f}", "{v} ({f})", "{f} -> {v}",
-    "'{f}' is {v}", '"{f}": {v}', "`{f}` = {v}", "it has {v} as its {f}", "{v} will be the {f}", "{v} is used as {f}", "{f} was {v}",
-    "the {f} was {v}", "{f} became {v}", "{v} should be the {f}", "{v} must be the {f}", "having {v} as the {f}", "choose {v} as the {f}",
-    "choose {v} for {f}", "give {v} as {f}", "I say {v} for the {f}", "enter {v} as {f}", "enter {v} for the {f}",
-)  # fmt: skip
-_DESCRIPTIONS = (
-    "The {f}",
-    "{f} to use",
-    "The {f} of the {t}",
-    "Which {f}",
-    "{f} of the {t}",
-    "What {f} to use",
-    "{f} of this {t}",
-    "The {f} to take",
-    "Name of this {f}",
-    "The wanted {f}",
-    "{F}",
-    "{F}",
-    "{F} of the {t}",
-    "{F} for the {t}",
-    "The {t}'s {f}",
-    "{F} {n}",
-    "{n}",
-    "{F}: {n}",
-    "The {f} that {n}",
-    "Name of the {f}",
-    "The {f} that is wanted",
-)
+_USUAL = 0.5  # share of the values that are not strange
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +34,7 @@ class Field:
 def fields(draw: Draw, count: int, thing: str) -> list[Field]:
     """Different ones, with values of all plain types."""
     bare = draw.picks(FIELDS, count)
-    bare = [part_of_name(draw) if draw.chance(0.5) else name for name in bare]
+    bare = [part_of_name(draw) if draw.strange and draw.chance(0.5) else name for name in bare]
     return [_field(draw, name, thing) for name in dict.fromkeys(bare)]
 
 
@@ -77,34 +42,67 @@ def text_value(draw: Draw) -> str:
     """A word or two, a name, or digits that are a name."""
     if draw.chance(0.03):
         return f"{draw.number(10_000, 99_999)}"
-    if draw.chance(0.05):
-        return foreign(draw)
+    if draw.strange and draw.chance(0.1):
+        return foreign(draw) if draw.chance(0.5) else _coded(draw)
     if draw.chance(0.05):
         return f"{draw.pick(NOUNS).capitalize()} {draw.pick(CITIES)}"
-    style = draw.random.random()
+    style = draw.random.random() * (1 if draw.strange else _USUAL)
     if style < 0.15:
         return draw.pick(NAMES)
     if style < 0.3:
         return draw.pick(CITIES)
     if style < 0.4:
         return draw.pick(NOUNS)
-    if style < 0.5:
+    if style < _USUAL:
         return f"{draw.pick(ADJECTIVES)} {draw.pick(NOUNS)}"
     return vocable(draw) if style < 0.85 else f"{vocable(draw)} {vocable(draw)}"
 
 
+def _coded(draw: Draw) -> str:
+    """A date, an address, a file: words and numbers with signs between them."""
+    word, number = vocable(draw), draw.number(1, 28)
+    return draw.random.choice(
+        ("20{m}-{m}-{n:02}", "{n}:{m}", "{w}@{v}.com", "{w}.txt", "{w}.py", "/{w}/{v}", "https://{v}.com/{w}", "{w}-{n}", "{w}_{v}", "#{n}", "{n} %",
+         "${n}.{m}", "{w}({n})", "v{n}.{m}", "+{n} {m}")
+    ).format(w=word, v=vocable(draw), n=number, m=draw.number(10, 12))  # fmt: skip
+
+
 def described(draw: Draw, field: str, thing: str) -> str:
     """What a schema says of a field, perhaps in words that mean nothing to the model."""
-    return draw.pick(_DESCRIPTIONS).format(f=field, F=field.capitalize(), t=thing, n=phrase(draw))
+    return phrased(draw, "fields", "descriptions").format(
+        f=field, F=field.capitalize(), t=thing, n=phrase(draw)
+    )
 
 
 def phrase(draw: Draw) -> str:
     """Some words that make no sense, as a text to be passed on whole."""
     word = foreign if draw.chance(0.15) else vocable
-    words = [draw.pick(NOUNS) if draw.chance(0.4) else word(draw) for _ in range(draw.number(2, 6))]
+    strange = 0.6 if draw.strange else 0.0
+    words = [word(draw) if draw.chance(strange) else draw.pick(NOUNS) for _ in range(draw.number(2, 6))]
     if draw.chance(0.3):
         words[0] = words[0].capitalize()
+    if draw.strange and draw.chance(0.6):
+        return _marked(draw, words)
     return " ".join(words) + draw.random.choice(("", "", "", ".", "!", "?"))
+
+
+def _marked(draw: Draw, words: list[str]) -> str:
+    """The words with the signs of Markdown, or as a sentence with all its signs."""
+    text, style = " ".join(words), draw.number(0, 5)
+    if style == 0:
+        return draw.random.choice(("# ", "## ", "### ", "> ", "- ")) + text
+    if style == 1:
+        return "\n".join(f"- {word}" for word in words)
+    if style == 2:
+        mark, place = draw.random.choice(("*", "**", "`")), draw.number(0, len(words) - 1)
+        return " ".join([*words[:place], f"{mark}{words[place]}{mark}", *words[place + 1 :]])
+    if style == 3:
+        return draw.random.choice(("# ", "## ")) + words[0] + "\n\n" + " ".join(words[1:]) + "."
+    if style == 4:
+        return f"{words[0].capitalize()}, " + " ".join(words[1:]) + draw.random.choice(".?!")
+    return draw.random.choice(("¿{t}?", "¡{t}!", "({t})", "{t}…", "{t}: 1", "{t} = '{w}'")).format(
+        t=text, w=words[-1]
+    )
 
 
 def quoted(draw: Draw, text: str) -> str:
@@ -114,7 +112,7 @@ def quoted(draw: Draw, text: str) -> str:
 def mentioned(draw: Draw, chosen: Sequence[Field]) -> str:
     """The fields and their values in words, in any order."""
     order = draw.random.sample(list(chosen), len(chosen))
-    parts = [draw.pick(_MENTIONS).format(f=field.spoken, v=field.said) for field in order]
+    parts = [phrased(draw, "fields", "mentions").format(f=field.spoken, v=field.said) for field in order]
     joint = draw.random.choice((", ", " and ", ", and ", "; "))
     return ", ".join(parts[:-1]) + joint + parts[-1] if len(parts) > 1 else parts[0]
 
@@ -143,7 +141,7 @@ def object_schema(chosen: Sequence[Field], optional: Sequence[Field] = ()) -> di
 
 
 def _field(draw: Draw, bare: str, thing: str) -> Field:
-    first = vocable(draw) if draw.chance(0.5) else draw.pick(NOUNS)
+    first = vocable(draw) if draw.strange and draw.chance(0.5) else draw.pick(NOUNS)
     style = draw.random.random()
     name = bare if style < 0.7 else f"{first}_{bare}" if style < 0.93 else f"{first}{bare.capitalize()}"
     schema, value, said = _typed(draw)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from gpt_oss_triton.demo.corpus import arithmetic, extraction, facts, lists, plain, reference, tooling
 from gpt_oss_triton.demo.corpus.draw import Draw, Split
 from gpt_oss_triton.demo.corpus.episode import Episode
+from gpt_oss_triton.demo.corpus.phrasing import phrased
 
 _MAKERS: dict[Callable[[Draw], Episode], float] = {
     plain.talk: 1.2,
@@ -36,22 +37,7 @@ KINDS = (
     "counting", "naming", "extraction", "call", "two calls", "no call", "reference", "persona",
 )  # fmt: skip
 
-_INSTRUCTIONS = (
-    "You are a helpful assistant.", "Be brief.", "Answer politely.", "You are a friendly assistant.", "Help the user.", "Keep your answers short.",
-    "You help people with their questions.", "Always be kind.",
-)  # fmt: skip
-_OPENINGS = (
-    "Hi. ",
-    "Hello! ",
-    "Hey! ",
-    "OK. ",
-    "Now: ",
-    "Quick question: ",
-    "Please help me. ",
-    "Good morning! ",
-    "Next: ",
-    "So. ",
-)
+_STRANGE = 0.5  # share of the conversations in which names and values may be strange
 _OPENED = frozenset(
     {"arithmetic", "comparison", "facts", "copying", "reversing", "picking", "counting", "call", "reference"}
 )
@@ -66,17 +52,19 @@ _BEFORE: tuple[Callable[[Draw], Episode], ...] = (
 def episode(seed: int, index: int, split: Split) -> Episode:
     """Conversation number `index`; equal arguments give equal conversations."""
     draw = Draw(f"{seed}/{index}", split)
+    draw.strange = draw.chance(_STRANGE)
     maker = draw.random.choices(list(_MAKERS), list(_MAKERS.values()))[0]
-    made = maker(draw)
+    made = replace(maker(draw), strange=draw.strange)
     if draw.chance(0.08):
         made = replace(
             made, date=f"{draw.number(2024, 2027)}-{draw.number(1, 12):02}-{draw.number(1, 28):02}"
         )
     if not made.instructions and draw.chance(0.3):
-        made = replace(made, instructions=draw.pick(_INSTRUCTIONS))
+        made = replace(made, instructions=phrased(draw, "mixture", "instructions"))
     if made.kind in _OPENED and draw.chance(0.15):
         *earlier, last = made.turns
-        made = replace(made, turns=(*earlier, replace(last, user=draw.pick(_OPENINGS) + last.user)))
+        opening = phrased(draw, "mixture", "openings").strip()
+        made = replace(made, turns=(*earlier, replace(last, user=f"{opening} {last.user}")))
     if len(made.turns) == 1 and made.kind != "unknown" and not made.response_format and draw.chance(0.12):
         made = replace(made, turns=(*draw.random.choice(_BEFORE)(draw).turns, *made.turns))
     return made

@@ -1,36 +1,94 @@
-"""What users say, not always as one would expect it."""
+"""What users say: patterns of `phrases.toml`, made into phrases whose places in braces are yet to be filled."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import tomllib
+from functools import lru_cache
+from importlib import resources
 
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.vocables import vocable
 
-_USUAL = 0.25  # share of these phrases
-_DISTURBED = 0.2  # share of the other ones, in training only
+_USUAL = 0.3  # share of the usual phrases
+_DISTURBED = 0.1  # share of the other ones, in training only
+_CARELESS = 0.1  # share of those that begin with a small letter, and of those without a sign at their end
+_CHOICE = re.compile(r"\[([^\[\]]*)\]")
+_ASKED = re.compile(r"<([^<>]*)>")
+_WAYS_TO_ASK = (
+    "{V}", "{v}", "Please {v}", "Can you {v}", "Could you {v}", "Would you {v}", "Will you {v}", "I want you to {v}", "I want to {v}",
+    "I need to {v}", "I need you to {v}", "I would like to {v}", "Let us {v}", "Now {v}", "Just {v}", "We have to {v}", "Help me to {v}",
+    "Go and {v}", "You should {v}", "Would you please {v}", "Then {v}",
+)  # fmt: skip
 # Words that hardly change what a sentence is about.
 _SMALL_WORDS = """
 a an am are be can could did do does for get has have in is it let like need now of on please that the there these this to want
 was we were what will with would"""
 _SMALL = frozenset(_SMALL_WORDS.split())
+_ENDS = " .?!"
 _WORD = re.compile(r"[a-z]+", re.IGNORECASE)
 
+_PATTERNS: dict[str, dict[str, str]] = tomllib.loads(
+    resources.files(__package__).joinpath("phrases.toml").read_text("utf-8")
+)
 
-def phrased(draw: Draw, phrases: Sequence[str], usual: int = 0) -> str:
-    """One of the phrases, its places in braces not yet filled. The first few may be so `usual` that none of them is held out.
+
+@lru_cache(maxsize=256)
+def patterns(section: str, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The usual phrases, and the patterns of the other ones."""
+    lines = [line.replace(r"\n", "\n") for line in _PATTERNS[section][name].strip().splitlines()]
+    usual = tuple(line for line in lines if not _CHOICE.search(line) and not _ASKED.search(line))
+    return usual, tuple(line for line in lines if line not in usual)
+
+
+def phrased(draw: Draw, section: str, name: str) -> str:
+    """A phrase that belongs to the draw's split. Usual ones are only drawn in training.
 
     In training a phrase may have a strange word in it, lack a small word, or have a strange one in its place: what is said then
     hangs on the other words, as it does in a phrase never met. Words beside a place stay: they tell where its filling begins.
     """
-    phrase = draw.pick(phrases[usual:])
-    if draw.split == "train" and usual and draw.chance(_USUAL):
-        return draw.shared(phrases[:usual])
-    if draw.split == "held" or not draw.chance(_DISTURBED):
-        return phrase
-    disturbed = _disturbed(draw, phrase)
-    return phrase if disturbed.casefold() in {one.casefold() for one in phrases} else disturbed
+    usual, composed = patterns(section, name)
+    known = _plain_ones(usual)
+    if usual and draw.split == "train" and draw.chance(_USUAL):
+        phrase = draw.shared(usual)
+    else:
+        phrase = _composed(draw, composed)
+        while _plain(phrase) in known or not draw.owns(_plain(phrase)):
+            phrase = _composed(draw, composed)
+    if draw.split == "train" and draw.chance(_DISTURBED):
+        disturbed = _disturbed(draw, phrase)
+        phrase = disturbed if draw.owns(_plain(disturbed)) else phrase
+    return _careless(draw, phrase)
+
+
+def _plain(phrase: str) -> str:
+    """The same for all that differ in capitals and in the sign at the end."""
+    return phrase.rstrip(_ENDS).casefold()
+
+
+@lru_cache(maxsize=256)
+def _plain_ones(phrases: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(_plain, phrases))
+
+
+def _composed(draw: Draw, composed: tuple[str, ...]) -> str:
+    pattern = draw.shared(composed)
+    return _CHOICE.sub(
+        lambda choice: draw.shared(choice[1].split("|")),
+        _ASKED.sub(lambda asked: _asked(draw, asked[1]), pattern),
+    )
+
+
+def _asked(draw: Draw, verb: str) -> str:
+    capital = "{V}" if verb == "{v}" else verb.capitalize()
+    return draw.shared(_WAYS_TO_ASK).replace("{V}", capital).replace("{v}", verb)
+
+
+def _careless(draw: Draw, phrase: str) -> str:
+    """As people write who are in a hurry."""
+    if draw.chance(_CARELESS) and not phrase.startswith("{"):
+        phrase = phrase[0].lower() + phrase[1:]
+    return phrase.rstrip(_ENDS) or phrase if draw.chance(_CARELESS) else phrase
 
 
 def _disturbed(draw: Draw, phrase: str) -> str:

@@ -12,37 +12,14 @@ from gpt_oss_triton.demo.corpus.vocables import vocable
 from gpt_oss_triton.demo.corpus.words import ADJECTIVES, CITIES, LIKES, NAMES, NOUNS
 from gpt_oss_triton.wire import ReasoningEffort
 
-# (what is told, the answer to it, questions about it, what answers them)
+# (phrases of what is told and asked, the answer to the first, to the second; what has to be in it)
 _TOLD = (
-    (("My name is {name}.", "I am {name}.", "Hi, I'm {name}.", "Call me {name}.", "Hello, my name is {name}."),
-     "Nice to meet you, {name}! How can I help you?",
-     ("What is my name?", "Who am I?", "Do you remember my name?", "What's my name?", "Tell me my name.", "Do you know my name?", "Do you remember who I am?", "Which name did I tell you?", "Tell me what my name is.",
-      "What did I say my name is?", "What am I called?", "My name is what?", "Please tell me my name.", "Say my name.", "Can you tell me my name?", "What was my name?", "Have you kept my name?"),
-     "Your name is {name}.", "name"),
-    (("I live in {city}.", "I am from {city}.", "My home is {city}.", "I come from {city}.", "I moved to {city}.", "I am in {city}."),
-     "I hope you like {city}!",
-     ("Where do I live?", "Where am I from?", "Which city is my home?", "What is my city?", "In which city do I live?", "Which city am I from?",
-      "Tell me where I live.", "Do you remember where I live?", "Do you know where I am from?", "Where is my home?", "Which city do I live in?", "Where do I come from?", "What was my city?", "Tell me my city.",
-      "Say where I live.", "Can you tell me where I live?", "Which city did I name?", "Where did I say I live?"),
-     "You live in {city}.", "city"),
-    (("I like {like}.", "My hobby is {like}.", "I love {like}.", "I enjoy {like} a lot."),
-     "That is nice. I hope you have fun with {like}!",
-     ("What is my hobby?", "What do I like?", "What do I enjoy?", "Do you remember my hobby?", "Tell me my hobby.", "Do you know what I like?",
-      "Do you remember what I enjoy?", "Tell me what I like.", "What was my hobby?", "Which hobby do I have?", "What do I love?", "What did I say I like?", "Do you know my hobby?", "Can you tell me my hobby?"),
-     "You like {like}.", "like"),
-    (("My {noun} is {adj}.", "I have a {adj} {noun}.", "I bought a {adj} {noun}.", "Remember: my {noun} is {adj}."),
-     "I will remember that your {noun} is {adj}.",
-     ("How is my {noun}?", "What did I say about my {noun}?", "What is my {noun} like?", "Describe my {noun}.", "Tell me how my {noun} is.",
-      "Do you remember my {noun}?", "Tell me about my {noun}.", "Do you know how my {noun} is?", "And my {noun}?", "What about my {noun}?", "Which {noun} do I have?", "How was my {noun}?", "What kind of {noun} do I have?",
-      "Can you describe my {noun}?", "Say how my {noun} is."),
-     "Your {noun} is {adj}.", "adj"),
-    (("The code is {word}.", "Remember the word {word}.", "The password is {word}.", "Keep this word: {word}.", "My code word is {word}."),
-     "I will remember {word}.",
-     ("What was the code?", "Which word did I tell you?", "What is the password?", "What was the word?", "Tell me the code word.", "What is the code?",
-      "Tell me the password.", "Do you remember the word?", "What was the password?", "Do you know the code?", "Which code did I tell you?", "What is my code word?", "Say the word.", "Say the password.", "Can you tell me the code?", "Do you remember the code?",
-      "Which word should you keep?", "What was my word?", "Give me the password."),
-     "It is {word}.", "word"),
-)  # fmt: skip
+    ("name", "Nice to meet you, {name}! How can I help you?", "Your name is {name}.", "name"),
+    ("city", "I hope you like {city}!", "You live in {city}.", "city"),
+    ("like", "That is nice. I hope you have fun with {like}!", "You like {like}.", "like"),
+    ("thing", "I will remember that your {noun} is {adj}.", "Your {noun} is {adj}.", "adj"),
+    ("word", "I will remember {word}.", "It is {word}.", "word"),
+)
 _SMALL = (
     ("Thanks", "You are welcome!"),
     ("Hello", "Hello! How can I help you?"),
@@ -51,102 +28,17 @@ _SMALL = (
     ("What is the capital of France?", "The capital of France is Paris."),
     ("What is the opposite of hot?", "The opposite of hot is cold."),
 )
-_MORE = {
-    "+": (
-        "Now add {n}.",
-        "Add {n} to that.",
-        "And plus {n}?",
-        "Plus {n}",
-        "And {n} more?",
-        "Add another {n}.",
-        "Now plus {n}.",
-        "Please add {n}.",
-        "And add {n} more.",
-        "What if you add {n}?",
-        "{n} more.",
-        "Now {n} more.",
-        "Add {n}.",
-        "Then add {n}.",
-        "What is that plus {n}?",
-        "Increase it by {n}.",
-        "Add {n} to the result.",
-    ),
-    "-": (
-        "Now subtract {n}.",
-        "Take {n} away from that.",
-        "And minus {n}?",
-        "Minus {n}",
-        "And {n} less?",
-        "What if you subtract {n}?",
-        "Subtract {n} from that.",
-        "Now minus {n}.",
-        "Please subtract {n}.",
-        "Now take {n} away.",
-        "{n} less.",
-        "Now {n} less.",
-        "Subtract {n}.",
-        "Then subtract {n}.",
-        "What is that minus {n}?",
-        "Reduce it by {n}.",
-        "Take {n} from the result.",
-    ),
-}
-_TURN = (
-    "Now reverse them.",
-    "And backwards?",
-    "Reverse that.",
-    "Now in reverse order.",
-    "The same, but backwards.",
-    "Turn the order around.",
-    "Now turn them around.",
-    "Backwards, please.",
-    "Please reverse the order.",
-    "And now backwards.",
-    "Reverse the order.",
-    "Say it backwards.",
-    "Now say them backwards.",
-    "Say that in reverse.",
-    "In reverse, please.",
-    "The last one first.",
-    "Now from last to first.",
-    "Can you reverse them?",
-    "Reverse your answer.",
-)
-_AGAIN = (
-    "Once more.",
-    "Again, please.",
-    "Repeat that.",
-    "Say it again.",
-    "And once again.",
-    "Please say that again.",
-    "Once again, please.",
-    "Please repeat that.",
-    "Say that once more.",
-    "Repeat it again.",
-    "One more time.",
-    "Repeat your answer.",
-    "Again.",
-    "The same again.",
-    "Can you repeat that?",
-    "Say them again.",
-    "Please repeat it.",
-    "Tell me that again.",
-)
-_OTHER = (
-    "And of {k}?", "And {k}?", "What about {k}?", "How about {k}?", "And for {k}?", "The same for {k}?", "{k}?", "Now {k}.", "And what about {k}?", "Now of {k}.",
-    "And that of {k}?", "Please do {k}.", "Then {k}.",
-)  # fmt: skip
 
 
 def told(draw: Draw) -> Episode:
     """The user tells something, perhaps chats on, and asks for it."""
     effort = effort_of(draw)
-    said, reply, asked, answer, key = draw.random.choice(_TOLD)
+    about, reply, answer, key = draw.random.choice(_TOLD)
     fill = {
         "name": draw.pick(NAMES), "city": draw.pick(CITIES), "like": draw.pick(LIKES), "noun": draw.pick(NOUNS),
         "adj": draw.pick(ADJECTIVES), "word": vocable(draw),
     }  # fmt: skip
-    turns = [Turn(phrased(draw, said).format(**fill), "", reply.format(**fill))]
+    turns = [Turn(phrased(draw, "reference", f"{about}_told").format(**fill), "", reply.format(**fill))]
     turns += [Turn(user, "", final) for user, final in draw.random.sample(_SMALL, draw.number(0, 2))]
     analysis = thought(
         effort,
@@ -154,7 +46,9 @@ def told(draw: Draw) -> Episode:
         f"It was: {fill[key]}.",
         "I look at the earlier message and answer.",
     )
-    turns.append(Turn(phrased(draw, asked).format(**fill), analysis, answer.format(**fill)))
+    turns.append(
+        Turn(phrased(draw, "reference", f"{about}_asked").format(**fill), analysis, answer.format(**fill))
+    )
     return Episode("reference", tuple(turns), effort, has=(fill[key],))
 
 
@@ -168,7 +62,9 @@ def calculated_on(draw: Draw) -> Episode:
     turns = (
         Turn(f"What is {a} + {b}?", "", f"{a} + {b} = {first}."),
         Turn(
-            draw.pick(_MORE[sign]).format(n=n), working(sign, first, n, effort), f"{first} {sign} {n} = {c}."
+            phrased(draw, "reference", "more_plus" if sign == "+" else "more_minus").format(n=n),
+            working(sign, first, n, effort),
+            f"{first} {sign} {n} = {c}.",
         ),
     )
     return Episode("reference", turns, effort, has=(f"= {c}.",))
@@ -183,7 +79,7 @@ def said_again(draw: Draw) -> Episode:
     return _after(
         effort,
         Turn(f"Repeat: {joined}", "", joined),
-        phrased(draw, _TURN if back else _AGAIN),
+        phrased(draw, "reference", "turn" if back else "again"),
         f"The words: {joined}.",
         final,
         final,
@@ -194,7 +90,7 @@ def another(draw: Draw) -> Episode:
     effort = effort_of(draw)
     first, second = draw.random.sample(list(CAPITALS), 2)
     earlier = Turn(f"What is the capital of {first}?", "", f"The capital of {first} is {CAPITALS[first]}.")
-    asked = phrased(draw, _OTHER).format(k=second)
+    asked = phrased(draw, "reference", "other").format(k=second)
     final = f"The capital of {second} is {CAPITALS[second]}."
     return _after(effort, earlier, asked, f"The capital of {second}.", final, CAPITALS[second])
 
@@ -203,58 +99,16 @@ def persona(draw: Draw) -> Episode:
     """Instructions that give the model a name."""
     effort = effort_of(draw)
     name, place = draw.pick(NAMES), draw.pick(CITIES)
-    instructions = draw.pick(
-        ("You are {n}, an assistant in {p}.", "Your name is {n}. You work in {p}.", "You are called {n} and live in {p}.",
-         "Act as {n} from {p}.", "You play {n}, who lives in {p}.", "Be {n} of {p}.", "You are {n} from {p}.", "You are {n} and work in {p}.",
-         "The assistant is called {n} and works in {p}.", "Your name is {n} and you live in {p}.", "You are {n}. Your home is {p}.", "Act as {n} in {p}.",
-         "Speak as {n}, who is from {p}.", "You are the assistant {n} in {p}.", "Here you are {n} of {p}.", "Play the role of {n} from {p}.")
-    ).format(n=name, p=place)  # fmt: skip
+    instructions = phrased(draw, "reference", "persona").format(n=name, p=place)
     asked, final, has = draw.random.choice(
-        (
-            (
-                (
-                    "Who are you?",
-                    "What is your name?",
-                    "Who am I talking to?",
-                    "Introduce yourself.",
-                    "What are you called?",
-                    "What's your name?",
-                    "Tell me your name.",
-                    "Say who you are.",
-                    "Do you have a name?",
-                    "Which name do you have?",
-                    "What should I call you?",
-                    "Tell me who you are.",
-                    "Hello, who are you?",
-                ),
-                f"I am {name}.",
-                name,
-            ),
-            (
-                (
-                    "Where are you?",
-                    "Where do you live?",
-                    "Where are you from?",
-                    "Which city are you in?",
-                    "In which city are you?",
-                    "Where do you work?",
-                    "Tell me where you are.",
-                    "What is your city?",
-                    "Where is your home?",
-                    "Which city do you live in?",
-                    "Where can I find you?",
-                ),
-                f"I am in {place}.",
-                place,
-            ),
-        )
+        (("persona_name", f"I am {name}.", name), ("persona_place", f"I am in {place}.", place))
     )
     analysis = thought(
         effort, f"I am {name} in {place}.", "The instructions say so.", "I answer as this person."
     )
     return Episode(
         "persona",
-        (Turn(phrased(draw, asked), analysis, final),),
+        (Turn(phrased(draw, "reference", asked), analysis, final),),
         effort,
         has=(has,),
         instructions=instructions,

@@ -7,6 +7,7 @@ from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.episode import Call, Episode, Turn
 from gpt_oss_triton.demo.corpus.facts import facts
 from gpt_oss_triton.demo.corpus.functions import Wanted, result, several, tools_of, vaguely
+from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.plain import talk
 from gpt_oss_triton.demo.corpus.thought import effort_of, thought
 from gpt_oss_triton.wire import ReasoningEffort
@@ -27,9 +28,9 @@ def two_calls(draw: Draw) -> Episode:
     offered = several(draw, draw.number(2, 3))
     first, first_said, first_has = _call(draw, offered[0], effort)
     second, second_said, second_has = _call(draw, offered[1], effort)
-    joint = draw.random.choice((" Then: ", " After that: ", " And also: ", " And then: ", " Next: "))
+    joint = phrased(draw, "tooling", "joint").strip()
     turn = Turn(
-        offered[0].text + joint + offered[1].text,
+        f"{offered[0].text} {joint} {offered[1].text}",
         _about(effort, second),
         f"{first_said} {second_said}",
         (first, second),
@@ -45,16 +46,7 @@ def second_call(draw: Draw) -> Episode:
     earlier = Turn(offered[0].text, _about(effort, first), said, (first,))
     tools = tools_of(draw, offered)
     if draw.chance(0.3):
-        asked = draw.pick(
-            (
-                "What was the result?",
-                "Tell me again.",
-                "Repeat that, please.",
-                "What did you find?",
-                "Say that again.",
-                "And the result was?",
-            )
-        )
+        asked = phrased(draw, "tooling", "asked_again")
         analysis = thought(
             effort, "The user asks for it again.", "I have the result.", "No function is needed."
         )

@@ -37,8 +37,9 @@ VERBS = _parts_of_names("verbs")
 THINGS = _parts_of_names("things")
 FIELDS = _parts_of_names("fields")
 ADJECTIVES = _words("adjectives")
+COUNTED = _words("counted")
 FILLING = frozenset(
     word.lower()
-    for words in (NAMES, CITIES, NOUNS, LIKES, VERBS, THINGS, FIELDS, ADJECTIVES)
+    for words in (NAMES, CITIES, NOUNS, LIKES, VERBS, THINGS, FIELDS, ADJECTIVES, COUNTED)
     for word in words
 )
