@@ -20,7 +20,7 @@ class Draw:
         split: what comes from `pick`, `picks` and `pair`, and what it `owns`, is never drawn in the other split.
 
     Attributes:
-        strange: whether names and values may be words that no program or user would choose.
+        strange: whether names and values may be words that no program or user would choose; they may, unless it is set.
     """
 
     def __init__(self, seed: str, split: Split) -> None:

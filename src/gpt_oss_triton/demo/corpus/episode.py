@@ -40,7 +40,7 @@ class Episode:
     Attributes:
         kind: what it exercises; see `mixture.KINDS`.
         has: words of which each must be in the last answer for it to be right.
-        strange: whether names and values may be words that no program or user would choose.
+        strange: whether names of functions and fields, and values, may be words that no program or user would choose.
         data: what the last answer must be as JSON; None when it is no JSON.
     """
 

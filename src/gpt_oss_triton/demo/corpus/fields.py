@@ -12,7 +12,7 @@ from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.vocables import foreign, part_of_name, vocable
 from gpt_oss_triton.demo.corpus.words import ADJECTIVES, CITIES, FIELDS, NAMES, NOUNS
 
-_USUAL = 0.5  # share of the values that are not strange
+_USUAL = 0.5  # share of the values that are not strange, where strange ones may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ def _coded(draw: Draw) -> str:
     """A date, an address, a file: words and numbers with signs between them."""
     word, number = vocable(draw), draw.number(1, 28)
     return draw.random.choice(
-        ("20{m}-{m}-{n:02}", "{n}:{m}", "{w}@{v}.com", "{w}.txt", "{w}.py", "/{w}/{v}", "https://{v}.com/{w}", "{w}-{n}", "{w}_{v}", "#{n}", "{n} %",
+        ("20{k}-{m}-{n:02}", "{m}:{k}", "{w}@{v}.com", "{w}.txt", "{w}.py", "/{w}/{v}", "https://{v}.com/{w}", "{w}-{n}", "{w}_{v}", "#{n}", "{n} %",
          "${n}.{m}", "{w}({n})", "v{n}.{m}", "+{n} {m}")
-    ).format(w=word, v=vocable(draw), n=number, m=draw.number(10, 12))  # fmt: skip
+    ).format(w=word, v=vocable(draw), n=number, m=draw.number(10, 12), k=draw.number(15, 59))  # fmt: skip
 
 
 def described(draw: Draw, field: str, thing: str) -> str:
@@ -106,13 +106,16 @@ def _marked(draw: Draw, words: list[str]) -> str:
 
 
 def quoted(draw: Draw, text: str) -> str:
-    return draw.random.choice(("'{x}'", '"{x}"', "`{x}`")).format(x=text)
+    sign = draw.random.choice([sign for sign in "'\"`" if sign not in text])
+    return f"{sign}{text}{sign}"
 
 
 def mentioned(draw: Draw, chosen: Sequence[Field]) -> str:
     """The fields and their values in words, in any order."""
     order = draw.random.sample(list(chosen), len(chosen))
     parts = [phrased(draw, "fields", "mentions").format(f=field.spoken, v=field.said) for field in order]
+    if any(isinstance(field.value, list) for field in order):  # which has commas of its own
+        return "; ".join(parts)
     joint = draw.random.choice((", ", " and ", ", and ", "; "))
     return ", ".join(parts[:-1]) + joint + parts[-1] if len(parts) > 1 else parts[0]
 

@@ -27,7 +27,7 @@ from gpt_oss_triton.wire import Tool
 
 # What programmers go on with; to the model it is noise.
 _DESCRIBED_ON = (" Use it for {x}.", "—use when you need {x}.", " It is {x}.", ": {x}", " ({x})")
-_STRANGE = 0.4  # share of the verbs and things that no program would have
+_STRANGE = 0.4  # share of the verbs and things that no program would have, where strange ones may be
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,9 @@ _STRANGE = 0.5  # share of the conversations in which names and values may be st
 _OPENED = frozenset(
     {"arithmetic", "comparison", "facts", "copying", "reversing", "picking", "counting", "call", "reference"}
 )
+_QUOTING = frozenset(
+    {"copying", "reversing", "picking"}
+)  # all words count: the opening has a line of its own
 _BEFORE: tuple[Callable[[Draw], Episode], ...] = (
     plain.talk,
     facts.facts,
@@ -63,8 +66,17 @@ def episode(seed: int, index: int, split: Split) -> Episode:
         made = replace(made, instructions=phrased(draw, "mixture", "instructions"))
     if made.kind in _OPENED and draw.chance(0.15):
         *earlier, last = made.turns
-        opening = phrased(draw, "mixture", "openings").strip()
-        made = replace(made, turns=(*earlier, replace(last, user=f"{opening} {last.user}")))
+        opening = phrased(draw, "mixture", "openings", hurried=False)
+        made = replace(
+            made,
+            turns=(
+                *earlier,
+                replace(
+                    last,
+                    user=f"{opening}\n{last.user}" if made.kind in _QUOTING else f"{opening} {last.user}",
+                ),
+            ),
+        )
     if len(made.turns) == 1 and made.kind != "unknown" and not made.response_format and draw.chance(0.12):
         made = replace(made, turns=(*draw.random.choice(_BEFORE)(draw).turns, *made.turns))
     return made

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from functools import lru_cache
+from dataclasses import dataclass
 from importlib import resources
 
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.vocables import vocable
 
 _USUAL = 0.3  # share of the usual phrases
-_DISTURBED = 0.1  # share of the other ones, in training only
-_CARELESS = 0.1  # share of those that begin with a small letter, and of those without a sign at their end
+_DISTURBED = 0.1  # share of all, in training only
+_HURRIED = 0.1  # share of those that begin with a small letter, and of those without a sign at their end
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _ASKED = re.compile(r"<([^<>]*)>")
 _WAYS_TO_ASK = (
@@ -28,47 +28,53 @@ _SMALL = frozenset(_SMALL_WORDS.split())
 _ENDS = " .?!"
 _WORD = re.compile(r"[a-z]+", re.IGNORECASE)
 
-_PATTERNS: dict[str, dict[str, str]] = tomllib.loads(
-    resources.files(__package__).joinpath("phrases.toml").read_text("utf-8")
-)
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """A list of `phrases.toml`: the usual phrases, and the patterns of the other ones."""
+
+    usual: tuple[str, ...]
+    patterns: tuple[str, ...]
 
 
-@lru_cache(maxsize=256)
-def patterns(section: str, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The usual phrases, and the patterns of the other ones."""
-    lines = [line.replace(r"\n", "\n") for line in _PATTERNS[section][name].strip().splitlines()]
+def _read(text: str) -> Phrases:
+    lines = [line.replace(r"\n", "\n") for line in text.strip().splitlines()]
     usual = tuple(line for line in lines if not _CHOICE.search(line) and not _ASKED.search(line))
-    return usual, tuple(line for line in lines if line not in usual)
+    return Phrases(usual, tuple(line for line in lines if line not in usual))
 
 
-def phrased(draw: Draw, section: str, name: str) -> str:
-    """A phrase that belongs to the draw's split. Usual ones are only drawn in training.
-
-    In training a phrase may have a strange word in it, lack a small word, or have a strange one in its place: what is said then
-    hangs on the other words, as it does in a phrase never met. Words beside a place stay: they tell where its filling begins.
-    """
-    usual, composed = patterns(section, name)
-    known = _plain_ones(usual)
-    if usual and draw.split == "train" and draw.chance(_USUAL):
-        phrase = draw.shared(usual)
-    else:
-        phrase = _composed(draw, composed)
-        while _plain(phrase) in known or not draw.owns(_plain(phrase)):
-            phrase = _composed(draw, composed)
-    if draw.split == "train" and draw.chance(_DISTURBED):
-        disturbed = _disturbed(draw, phrase)
-        phrase = disturbed if draw.owns(_plain(disturbed)) else phrase
-    return _careless(draw, phrase)
-
-
-def _plain(phrase: str) -> str:
+def plain(phrase: str) -> str:
     """The same for all that differ in capitals and in the sign at the end."""
     return phrase.rstrip(_ENDS).casefold()
 
 
-@lru_cache(maxsize=256)
-def _plain_ones(phrases: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(map(_plain, phrases))
+_SECTIONS = tomllib.loads(resources.files(__package__).joinpath("phrases.toml").read_text("utf-8"))
+PHRASES = {
+    (section, name): _read(text) for section, lists in _SECTIONS.items() for name, text in lists.items()
+}
+_USUAL_ANYWHERE = frozenset(plain(phrase) for phrases in PHRASES.values() for phrase in phrases.usual)
+
+
+def phrased(draw: Draw, section: str, name: str, hurried: bool = True) -> str:
+    """A phrase that belongs to the draw's split. Usual ones are only drawn in training.
+
+    In training a phrase may have a strange word in it, lack a small word, or have a strange one in its place: what is said then
+    hangs on the other words, as it does in a phrase never met. Words beside a place stay: they tell where its filling begins.
+
+    Args:
+        hurried: some begin with a small letter, and some lack the sign at their end.
+    """
+    phrases = PHRASES[section, name]
+    if phrases.usual and draw.split == "train" and draw.chance(_USUAL):
+        phrase = draw.shared(phrases.usual)
+    else:
+        phrase = _composed(draw, phrases.patterns)
+        while plain(phrase) in _USUAL_ANYWHERE or not draw.owns(plain(phrase)):
+            phrase = _composed(draw, phrases.patterns)
+    if draw.split == "train" and draw.chance(_DISTURBED):
+        disturbed = _disturbed(draw, phrase)
+        phrase = disturbed if draw.owns(plain(disturbed)) else phrase
+    return _hurried(draw, phrase) if hurried else phrase
 
 
 def _composed(draw: Draw, composed: tuple[str, ...]) -> str:
@@ -84,17 +90,22 @@ def _asked(draw: Draw, verb: str) -> str:
     return draw.shared(_WAYS_TO_ASK).replace("{V}", capital).replace("{v}", verb)
 
 
-def _careless(draw: Draw, phrase: str) -> str:
-    """As people write who are in a hurry."""
-    if draw.chance(_CARELESS) and not phrase.startswith("{"):
+def _hurried(draw: Draw, phrase: str) -> str:
+    if draw.chance(_HURRIED) and not phrase.startswith("{"):
         phrase = phrase[0].lower() + phrase[1:]
-    return phrase.rstrip(_ENDS) or phrase if draw.chance(_CARELESS) else phrase
+    return phrase.rstrip(_ENDS) if draw.chance(_HURRIED) else phrase
 
 
 def _disturbed(draw: Draw, phrase: str) -> str:
     words = phrase.split(" ")
-    plain = [_WORD.fullmatch(word) is not None for word in words]
-    between = [place for place in range(1, len(words)) if plain[place - 1] and plain[place]]
+    words_only = [_WORD.fullmatch(word) is not None for word in words]
+    between = [
+        place
+        for place in range(1, len(words))
+        if words_only[place - 1]
+        and words_only[place]
+        and not any("{" in near for near in words[place : place + 2])
+    ]
     small = [
         place
         for place, word in enumerate(words)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.episode import Episode, Turn
-from gpt_oss_triton.demo.corpus.phrasing import patterns, phrased
+from gpt_oss_triton.demo.corpus.phrasing import PHRASES, phrased
 from gpt_oss_triton.demo.corpus.thought import effort_of, thought
 from gpt_oss_triton.demo.corpus.vocables import vocable
 from gpt_oss_triton.demo.corpus.words import CITIES, LIKES, NAMES, NOUNS
 
+_KNOWN = 2  # added to the number of patterns, which says how much there is to learn of a topic
 # (phrases of what a user says, what it is, the answer)
 _TALK = (
     ("greeting", "greeting me", "Hello! How can I help you?"),
@@ -84,7 +85,7 @@ def _answered(
     check: str,
 ) -> Episode:
     effort = effort_of(draw)
-    weights = [sum(map(len, patterns(kind, about))) + 3 for about, _, _ in table]
+    weights = [len(PHRASES[kind, about].patterns) + _KNOWN for about, _, _ in table]
     about, what, answer = draw.random.choices(table, weights)[0]
     fill = {
         "name": draw.pick(NAMES),

@@ -28,9 +28,9 @@ def two_calls(draw: Draw) -> Episode:
     offered = several(draw, draw.number(2, 3))
     first, first_said, first_has = _call(draw, offered[0], effort)
     second, second_said, second_has = _call(draw, offered[1], effort)
-    joint = phrased(draw, "tooling", "joint").strip()
+    joint = phrased(draw, "tooling", "joint", hurried=False)
     turn = Turn(
-        f"{offered[0].text} {joint} {offered[1].text}",
+        f"{_ended(offered[0].text)}{joint} {offered[1].text}",
         _about(effort, second),
         f"{first_said} {second_said}",
         (first, second),
@@ -95,3 +95,8 @@ def _about(effort: ReasoningEffort, made: Call) -> str:
     return thought(
         effort, "I have the result.", f"{made.name} gave {made.result}.", "I tell the user what it says."
     )
+
+
+def _ended(text: str) -> str:
+    """With what tells where it ends: its sign and a blank, or the end of the line."""
+    return text + (" " if text.endswith((".", "?", "!")) else "\n")
