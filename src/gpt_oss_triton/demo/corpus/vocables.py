@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from gpt_oss_triton.demo.corpus.draw import Draw
-from gpt_oss_triton.demo.corpus.words import is_one_token, is_one_token_in_names
+from gpt_oss_triton.demo.corpus.words import FILLING, is_one_token, is_one_token_in_names
 from gpt_oss_triton.demo.spelling import can_be_written
 from gpt_oss_triton.harmony.tokens import encode_text, token_bytes
 
@@ -65,6 +65,6 @@ def _vocables() -> tuple[str, ...]:
             and word.islower()
         ):
             continue
-        if _SHORTEST <= len(word) <= _LONGEST and is_one_token(word):
+        if _SHORTEST <= len(word) <= _LONGEST and word not in FILLING and is_one_token(word):
             words.append(word)
     return tuple(words)
