@@ -78,7 +78,8 @@ def phrase(draw: Draw) -> str:
     """Some words that make no sense, as a text to be passed on whole."""
     word = foreign if draw.chance(0.15) else vocable
     strange = 0.6 if draw.strange else 0.0
-    words = [word(draw) if draw.chance(strange) else draw.pick(NOUNS) for _ in range(draw.number(2, 6))]
+    nouns = draw.picks(NOUNS, draw.number(2, 6))
+    words = [word(draw) if draw.chance(strange) else noun for noun in nouns]
     if draw.chance(0.3):
         words[0] = words[0].capitalize()
     if draw.strange and draw.chance(0.6):
