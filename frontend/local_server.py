@@ -21,9 +21,7 @@ log = logging.getLogger(__name__)
 
 _STUB = "triton_python_backend_stub"
 _SERVER = "tritonserver"
-_CLOCK_SLACK_S = (
-    60.0  # the kernel's boot time moves with a clock that is set; a pid comes back later than that
-)
+_CLOCK_SLACK_S = 2.0  # the kernel's boot time is in whole seconds
 
 
 @dataclass(frozen=True, slots=True)

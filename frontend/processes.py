@@ -68,6 +68,8 @@ def _model(stub: psutil.Process) -> str:
 
 def _resident(name: str, process: psutil.Process) -> dict[str, Any] | None:
     try:
+        if process.status() == psutil.STATUS_ZOMBIE:  # Triton never reaps a stub that was killed
+            return None
         return {"name": name, "pid": process.pid, "rss_bytes": process.memory_info().rss}
     except psutil.Error:
         return None

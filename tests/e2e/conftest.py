@@ -107,6 +107,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
 
 
 @pytest.fixture
+def started_anew(triton: TritonServer) -> Iterator[None]:
+    """For a test that leaves the server with a dead stub: the next one finds another server."""
+    yield
+    triton.terminate()
+    triton.start()
+    triton.wait_ready(READY_S)
+
+
+@pytest.fixture
 def client(triton: TritonServer) -> DirectClient:
     return DirectClient(triton.grpc_url)
 

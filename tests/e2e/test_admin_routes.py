@@ -64,19 +64,10 @@ def test_stats_follow_a_request(http: httpx.Client, until: Until) -> None:
     assert after["settings"]["local_triton"] == {"value": True, "origin": "environment"}
 
 
-def test_memory_names_every_process(
-    http: httpx.Client, triton: TritonServer, shim: ShimProcess, until: Until
-) -> None:
-    state: dict[str, Any] = {}
-    expected = {"shim", "tritonserver", ENGINE_OF[ENSEMBLE], NORMALIZER_MODEL}
-
-    def all_are_named() -> bool:
-        state.update(http.get("/memory_stats").json())
-        names = {process["name"] for process in state["processes"]}
-        return names >= expected  # a child that tritonserver has just started has no name yet
-
-    until(all_are_named, "all processes are named")
-    processes = {process["name"]: process for process in state["processes"] if process["name"] in expected}
+def test_memory_names_every_process(http: httpx.Client, triton: TritonServer, shim: ShimProcess) -> None:
+    state = http.get("/memory_stats").json()
+    processes = {process["name"]: process for process in state["processes"]}
+    assert processes.keys() == {"shim", "tritonserver", ENGINE_OF[ENSEMBLE], NORMALIZER_MODEL}
     assert processes["shim"]["pid"] == shim.process.pid
     assert processes["tritonserver"]["pid"] == triton.pid
     assert all(process["rss_bytes"] > 10_000_000 for process in processes.values())

@@ -109,6 +109,9 @@ def test_a_stopped_stub(
     lose_engine(shim, client, until, supervised, signal.SIGSTOP)
 
 
+@pytest.mark.usefixtures(
+    "started_anew"
+)  # the watch stream was in flight, so the old instance still holds its memory
 def test_without_a_supervisor_the_model_alone_is_loaded_again(
     triton: TritonServer, client: DirectClient, until: Until
 ) -> None:
@@ -123,6 +126,3 @@ def test_without_a_supervisor_the_model_alone_is_loaded_again(
         assert answer.status_code == 200, answer.text
     assert triton.pid == server
     assert triton.poll()
-    triton.terminate()  # the watch stream was in flight, so the old instance still holds its memory
-    triton.start()
-    triton.wait_ready(60)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from frontend import processes
@@ -59,3 +60,11 @@ def test_engines_elsewhere_have_neither() -> None:
     elsewhere = msgspec.structs.replace(LOAD, pid=os.getpid(), started=time.time())  # our own pid, over there
     assert processes.logging_servers([elsewhere]) == []
     assert [process["name"] for process in processes.memory([elsewhere])] == ["shim"]
+
+
+def test_a_dead_child_that_nobody_reaps_is_left_out() -> None:
+    with subprocess.Popen(["true"]) as child:
+        dead = psutil.Process(child.pid)
+        while dead.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert processes._resident("some_engine", dead) is None
