@@ -67,6 +67,49 @@ def _interleaved(gate_up: torch.Tensor) -> torch.Tensor:
     return torch.stack((gate, up), dim=2).flatten(1, 2)
 
 
+@torch.no_grad()
+def restore(model: DemoModel, tensors: Tensors) -> None:
+    """Give a model of the same sizes and own tokens what `compact` kept of another one."""
+    for name in _TABLES:
+        getattr(model.vocabulary, name).copy_(tensors[f"vocabulary.{name}"])
+    model.norm.copy_(tensors["model.norm.weight"])
+    for layer, (attention, mixture) in enumerate(model.layers):
+        prefix = f"model.layers.{layer}."
+        part = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        _restore_attention(attention, part)
+        _restore_mixture(mixture, part)
+
+
+def _restore_attention(part: Attention, tensors: Tensors) -> None:
+    part.norm.copy_(tensors["input_layernorm.weight"])
+    part.sinks.copy_(tensors["self_attn.sinks"])
+    part.out.copy_(tensors["self_attn.o_proj.weight"])
+    part.out_bias.copy_(tensors["self_attn.o_proj.bias"])
+    part.qkv.copy_(torch.cat([tensors[f"self_attn.{name}_proj.weight"] for name in "qkv"]))
+    part.qkv_bias.copy_(torch.cat([tensors[f"self_attn.{name}_proj.bias"] for name in "qkv"]))
+
+
+def _restore_mixture(part: Mixture, tensors: Tensors) -> None:
+    part.norm.copy_(tensors["post_attention_layernorm.weight"])
+    part.router.copy_(tensors["mlp.router.weight"])
+    part.router_bias.copy_(tensors["mlp.router.bias"])
+    part.gate_up_bias.copy_(_apart(tensors["mlp.experts.gate_up_proj_bias"]))
+    part.down_bias.copy_(tensors["mlp.experts.down_proj_bias"])
+    gate_up, down = (
+        mxfp4.dequantize(
+            tensors[f"mlp.experts.{name}_blocks"], tensors[f"mlp.experts.{name}_scales"], torch.float32
+        )
+        for name in ("gate_up_proj", "down_proj")
+    )
+    part.gate_up.copy_(_apart(gate_up))
+    part.down.copy_(down)
+
+
+def _apart(interleaved: torch.Tensor) -> torch.Tensor:
+    """gate, up, gate, up … along dimension 1 -> gates before ups."""
+    return torch.cat((interleaved[:, ::2], interleaved[:, 1::2]), dim=1)
+
+
 def write_checkpoint(
     tensors: Tensors,
     shape: Shape,

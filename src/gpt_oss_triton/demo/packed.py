@@ -38,8 +38,18 @@ def expand(
     """Write the checkpoint to `out`, the list of its hashes included; see `export.write_checkpoint`.
 
     Raises:
-        ConfigurationError: a file is missing, or the model's file is not the one that the manifest names.
+        ConfigurationError: see `unpack`.
         OSError: `out` is there already, or cannot be written.
+    """
+    tensors, shape = unpack(model, described)
+    write_checkpoint(tensors, shape, out, progress, last=checksums.write)
+
+
+def unpack(model: Path = MODEL, described: Path = MANIFEST) -> tuple[Tensors, Shape]:
+    """What `pack` was given.
+
+    Raises:
+        ConfigurationError: a file is missing, or the model's file is not the one that the manifest names.
     """
     content = manifest(described)
     try:
@@ -48,10 +58,4 @@ def expand(
         raise ConfigurationError(f"{model} is missing; is the installation whole?") from None
     if hashlib.sha256(data).hexdigest() != content[HASH]:
         raise ConfigurationError(f"{model} is damaged: its hash is not the one in {described.name}.")
-    write_checkpoint(
-        safetensors.torch.load(lzma.decompress(data)),
-        Shape(**content["shape"]),
-        out,
-        progress,
-        last=checksums.write,
-    )
+    return safetensors.torch.load(lzma.decompress(data)), Shape(**content["shape"])

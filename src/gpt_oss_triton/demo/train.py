@@ -15,7 +15,7 @@ import torch
 
 from gpt_oss_triton.demo.export import compact, write_checkpoint
 from gpt_oss_triton.demo.forced import exact_shares
-from gpt_oss_triton.demo.packed import pack
+from gpt_oss_triton.demo.packed import pack, unpack
 from gpt_oss_triton.demo.shape import DEMO_SHAPE
 from gpt_oss_triton.demo.team import Alone, Team, team_of
 from gpt_oss_triton.demo.training import Plan, Training, help_run, run
@@ -30,6 +30,8 @@ _EPILOG = """\
 examples
   begin, or go on:
     %(prog)s --work checkpoints/demo-training
+  go on from the committed model, whose training is not in the repository:
+    %(prog)s --work checkpoints/demo-more --from-committed --tokens 10000000
   on a GPU, with the samples made by eight processes:
     %(prog)s --work checkpoints/demo-training --device cuda --makers 8
   write what has been learned so far as a checkpoint that the server can load:
@@ -50,6 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
         "--export", type=Path, metavar="DIR", help="do not train; write the checkpoint to this new directory"
     )
     parser.add_argument("--pack", action="store_true", help="do not train; write the committed compact file")
+    parser.add_argument(
+        "--from-committed",
+        action="store_true",
+        help="begin with the committed model's weights, not with random ones",
+    )
     parser.add_argument(
         "--tokens", type=int, help=f"how many to train on (default {_USUAL.tokens}, or as begun)"
     )
@@ -118,6 +125,8 @@ def _training(args: argparse.Namespace, state: Path) -> Training:
         tokens=args.tokens or _USUAL.tokens,
         batch_tokens=args.batch_tokens or _USUAL.batch_tokens,
     )
+    if args.from_committed:
+        return Training.begin_with(*unpack(), plan, device)
     return Training.begin(DEMO_SHAPE, plan, device)
 
 

@@ -16,6 +16,7 @@ from gpt_oss_triton.checkpoint.shapes import Shape
 from gpt_oss_triton.demo.batches import batches
 from gpt_oss_triton.demo.corpus import Sample, episode, sample_of
 from gpt_oss_triton.demo.corpus.words import FILLING
+from gpt_oss_triton.demo.export import Tensors, restore
 from gpt_oss_triton.demo.induction import induce
 from gpt_oss_triton.demo.model import DemoModel
 from gpt_oss_triton.demo.optimizer import Muon
@@ -85,6 +86,13 @@ class Training:
     def begin(cls, shape: Shape, plan: Plan, device: torch.device) -> Training:
         training = cls(shape, plan, frequent_tokens(plan.seed), device)
         induce(training.model)
+        return training
+
+    @classmethod
+    def begin_with(cls, tensors: Tensors, shape: Shape, plan: Plan, device: torch.device) -> Training:
+        """With the weights that `export.compact` kept, and optimizers that know nothing yet."""
+        training = cls(shape, plan, tensors["vocabulary.own"].tolist(), device)
+        restore(training.model, tensors)
         return training
 
     @classmethod

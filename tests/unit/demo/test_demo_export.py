@@ -9,13 +9,13 @@ import torch
 
 from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.demo.batches import Group
-from gpt_oss_triton.demo.export import compact, write_checkpoint
+from gpt_oss_triton.demo.export import compact, restore, write_checkpoint
 from gpt_oss_triton.demo.model import DemoModel
 from gpt_oss_triton.engine.native import NativeEngine
 from gpt_oss_triton.harmony.render import render_plain
 from tests import oracle
 from tests.engine_contract import Call
-from tests.unit.demo.conftest import SMALL
+from tests.unit.demo.conftest import OWN, SMALL
 
 # Longer than the sliding window of 128 tokens.
 PAD = 199_999
@@ -67,6 +67,17 @@ def test_the_engine_continues_as_transformers_does(exported: Path) -> None:
     finally:
         engine.close()
     assert call.tokens == expected
+
+
+def test_a_model_that_is_restored_is_the_one_that_was_kept(model: DemoModel) -> None:
+    kept = compact(model)
+    other = DemoModel(SMALL, OWN)
+    assert any(not torch.equal(tensor, kept[name]) for name, tensor in compact(other).items())
+    restore(other, kept)
+    again = compact(other)
+    assert again.keys() == kept.keys()
+    for name, tensor in kept.items():
+        assert torch.equal(again[name], tensor), name
 
 
 def test_what_stands_at_the_target_is_not_touched(model: DemoModel, tmp_path: Path) -> None:

@@ -18,15 +18,16 @@ class Draw:
     Args:
         seed: equal seeds of one split draw alike.
         split: what comes from `pick`, `picks` and `pair`, and what it `owns`, is never drawn in the other split.
+        strange: how likely it is that names and values may be words that no program or user would choose.
 
     Attributes:
-        strange: whether names and values may be words that no program or user would choose; they may, unless it is set.
+        strange: whether they may.
     """
 
-    def __init__(self, seed: str, split: Split) -> None:
+    def __init__(self, seed: str, split: Split, strange: float = 1.0) -> None:
         self.random = random.Random(f"{split}/{seed}")
         self.split: Split = split
-        self.strange = True
+        self.strange = self.chance(strange)
 
     def pick(self, items: Sequence[str]) -> str:
         return self.random.choice(_part(tuple(items), self.split))

@@ -10,7 +10,7 @@ from gpt_oss_triton.demo.corpus.episode import Episode, Turn, compact_json
 from gpt_oss_triton.demo.corpus.fields import Field, fields, listed, mentioned, object_schema
 from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.thought import effort_of, thought
-from gpt_oss_triton.demo.corpus.vocables import vocable
+from gpt_oss_triton.demo.corpus.vocables import filling, vocable
 from gpt_oss_triton.demo.corpus.words import CITIES, LIKES, NAMES, THINGS
 from gpt_oss_triton.wire import ResponseFormat
 
@@ -38,7 +38,7 @@ def _people(draw: Draw) -> Episode:
 
 
 def _word(draw: Draw, usual: Sequence[str]) -> str:
-    return vocable(draw) if draw.strange and draw.chance(_STRANGE) else draw.pick(usual)
+    return vocable(draw) if draw.strange and draw.chance(_STRANGE) else filling(draw, usual)
 
 
 def _asked(draw: Draw, text: str, chosen: list[Field], thing: str) -> Episode:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.phrasing import phrased
-from gpt_oss_triton.demo.corpus.vocables import foreign, part_of_name, vocable
+from gpt_oss_triton.demo.corpus.vocables import filling, foreign, part_of_name, vocable
 from gpt_oss_triton.demo.corpus.words import ADJECTIVES, CITIES, FIELDS, NAMES, NOUNS
 
 _USUAL = 0.5  # share of the values that are not strange, where strange ones may be
@@ -45,12 +45,12 @@ def text_value(draw: Draw) -> str:
     if draw.strange and draw.chance(0.1):
         return foreign(draw) if draw.chance(0.5) else _coded(draw)
     if draw.chance(0.05):
-        return f"{draw.pick(NOUNS).capitalize()} {draw.pick(CITIES)}"
+        return f"{draw.pick(NOUNS).capitalize()} {filling(draw, CITIES)}"
     style = draw.random.random() * (1 if draw.strange else _USUAL)
     if style < 0.15:
-        return draw.pick(NAMES)
+        return filling(draw, NAMES)
     if style < 0.3:
-        return draw.pick(CITIES)
+        return filling(draw, CITIES)
     if style < 0.4:
         return draw.pick(NOUNS)
     if style < _USUAL:

@@ -21,11 +21,12 @@ _MAKERS: dict[Callable[[Draw], Episode], float] = {
     lists.times: 0.4,
     lists.counting: 0.5,
     lists.naming: 0.2,
-    extraction.extraction: 5.5,
-    tooling.call: 9.0,
-    tooling.two_calls: 0.8,
-    tooling.second_call: 1.0,
-    tooling.no_call: 1.2,
+    extraction.extraction: 7.0,
+    tooling.call: 12.0,
+    tooling.two_calls: 1.1,
+    tooling.second_call: 1.3,
+    tooling.no_call: 1.6,
+    tooling.about_functions: 4.0,
     reference.told: 1.2,
     reference.calculated_on: 0.6,
     reference.said_again: 0.7,
@@ -34,7 +35,8 @@ _MAKERS: dict[Callable[[Draw], Episode], float] = {
 }
 KINDS = (
     "talk", "unknown", "arithmetic", "comparison", "facts", "copying", "reversing", "counting words", "picking", "times",
-    "counting", "naming", "extraction", "call", "two calls", "no call", "reference", "persona",
+    "counting", "naming", "extraction", "call", "two calls", "no call", "about functions",
+    "reference", "persona",
 )  # fmt: skip
 
 _STRANGE = 0.5  # share of the conversations in which names and values may be strange
@@ -54,8 +56,7 @@ _BEFORE: tuple[Callable[[Draw], Episode], ...] = (
 
 def episode(seed: int, index: int, split: Split) -> Episode:
     """Conversation number `index`; equal arguments give equal conversations."""
-    draw = Draw(f"{seed}/{index}", split)
-    draw.strange = draw.chance(_STRANGE)
+    draw = Draw(f"{seed}/{index}", split, _STRANGE)
     maker = draw.random.choices(list(_MAKERS), list(_MAKERS.values()))[0]
     made = replace(maker(draw), strange=draw.strange)
     if draw.chance(0.08):

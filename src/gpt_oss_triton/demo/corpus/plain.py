@@ -8,7 +8,7 @@ from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.episode import Episode, Turn
 from gpt_oss_triton.demo.corpus.phrasing import PHRASES, phrased
 from gpt_oss_triton.demo.corpus.thought import effort_of, thought
-from gpt_oss_triton.demo.corpus.vocables import vocable
+from gpt_oss_triton.demo.corpus.vocables import filling, vocable
 from gpt_oss_triton.demo.corpus.words import CITIES, LIKES, NAMES, NOUNS
 
 _KNOWN = 2  # added to the number of patterns, which says how much there is to learn of a topic
@@ -88,9 +88,9 @@ def _answered(
     weights = [len(PHRASES[kind, about].patterns) + _KNOWN for about, _, _ in table]
     about, what, answer = draw.random.choices(table, weights)[0]
     fill = {
-        "name": draw.pick(NAMES),
-        "city": draw.pick(CITIES),
-        "like": draw.pick(LIKES),
+        "name": filling(draw, NAMES),
+        "city": filling(draw, CITIES),
+        "like": filling(draw, LIKES),
         "noun": draw.pick(NOUNS),
         "word": vocable(draw),
     }

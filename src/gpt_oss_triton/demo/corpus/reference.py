@@ -8,7 +8,7 @@ from gpt_oss_triton.demo.corpus.episode import Episode, Turn
 from gpt_oss_triton.demo.corpus.facts import CAPITALS
 from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.thought import effort_of, thought
-from gpt_oss_triton.demo.corpus.vocables import vocable
+from gpt_oss_triton.demo.corpus.vocables import filling, vocable
 from gpt_oss_triton.demo.corpus.words import ADJECTIVES, CITIES, LIKES, NAMES, NOUNS
 from gpt_oss_triton.wire import ReasoningEffort
 
@@ -35,7 +35,7 @@ def told(draw: Draw) -> Episode:
     effort = effort_of(draw)
     about, reply, answer, key = draw.random.choice(_TOLD)
     fill = {
-        "name": draw.pick(NAMES), "city": draw.pick(CITIES), "like": draw.pick(LIKES), "noun": draw.pick(NOUNS),
+        "name": filling(draw, NAMES), "city": filling(draw, CITIES), "like": filling(draw, LIKES), "noun": draw.pick(NOUNS),
         "adj": draw.pick(ADJECTIVES), "word": vocable(draw),
     }  # fmt: skip
     turns = [Turn(phrased(draw, "reference", f"{about}_told").format(**fill), "", reply.format(**fill))]
@@ -98,7 +98,7 @@ def another(draw: Draw) -> Episode:
 def persona(draw: Draw) -> Episode:
     """Instructions that give the model a name."""
     effort = effort_of(draw)
-    name, place = draw.pick(NAMES), draw.pick(CITIES)
+    name, place = filling(draw, NAMES), filling(draw, CITIES)
     instructions = phrased(draw, "reference", "persona").format(n=name, p=place)
     asked, final, has = draw.random.choice(
         (("persona_name", f"I am {name}.", name), ("persona_place", f"I am in {place}.", place))

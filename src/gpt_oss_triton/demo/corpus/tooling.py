@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gpt_oss_triton.demo.corpus.arithmetic import arithmetic
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.episode import Call, Episode, Turn
@@ -10,7 +12,7 @@ from gpt_oss_triton.demo.corpus.functions import Wanted, result, several, tools_
 from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.plain import talk
 from gpt_oss_triton.demo.corpus.thought import effort_of, thought
-from gpt_oss_triton.wire import ReasoningEffort
+from gpt_oss_triton.wire import ReasoningEffort, Tool
 
 
 def call(draw: Draw) -> Episode:
@@ -78,6 +80,48 @@ def no_call(draw: Draw) -> Episode:
         has=("no function",),
         tools=tools_of(draw, others),
     )
+
+
+def about_functions(draw: Draw) -> Episode:
+    """What the user asks about the functions: which there are, which one is for a thing, what one takes.
+
+    Their answers look up what a call looks up, several times over.
+    """
+    effort = effort_of(draw)
+    offered = several(draw, draw.number(2, 4))
+    tools = tools_of(draw, offered)
+    style = draw.random.random()
+    if style < 0.2:
+        asked = phrased(draw, "tooling", "which_functions")
+        short, final = (
+            "The user asks for all functions.",
+            f"I can call {_joined([tool.name for tool in tools])}.",
+        )
+    elif style < 0.8:
+        chosen = draw.random.sample(offered, draw.number(1, len(offered)))
+        things = [one.thing for one in chosen]
+        asked = phrased(draw, "tooling", "function_for").format(
+            t=_joined(things), T=_joined(things).capitalize()
+        )
+        short = f"It is about {_joined(things)}."
+        final = " ".join(
+            f"For {one.thing} I call {one.tool.name}. Arguments: {_parameters(one.tool)}." for one in chosen
+        )
+    else:
+        tool = draw.random.choice(tools)
+        asked = phrased(draw, "tooling", "arguments_of").format(f=tool.name)
+        short, final = f"It is about {tool.name}.", f"{tool.name} takes {_parameters(tool)}."
+    analysis = thought(effort, short, "I look at the functions.", "The user wants no call yet.")
+    return Episode("about functions", (Turn(asked, analysis, final),), effort, has=(final,), tools=tools)
+
+
+def _parameters(tool: Tool) -> str:
+    return ", ".join((tool.parameters or {}).get("properties", {})) or "nothing"
+
+
+def _joined(words: Sequence[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _call(draw: Draw, one: Wanted, effort: ReasoningEffort) -> tuple[Call, str, tuple[str, ...]]:
