@@ -41,6 +41,14 @@ class ShimProcess:
         self.url = ""
 
     def __enter__(self) -> Self:
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.process.kill()
+            raise
+        return self
+
+    def _wait_ready(self) -> None:
         deadline = time.monotonic() + READY_S
         while not (match := re.search(r"listening on (http://\S+),", self.log())):
             assert self.process.poll() is None, self.log()
@@ -50,7 +58,6 @@ class ShimProcess:
         while not self.ready():
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.05)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
