@@ -7,8 +7,11 @@ FROM nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3
 ENV VIRTUAL_ENV=/opt/gpt-oss-triton/venv \
     PATH=/opt/gpt-oss-triton/venv/bin:${PATH} \
     PIP_NO_CACHE_DIR=1 \
-    HF_HUB_OFFLINE=1
-RUN python3 -m virtualenv /opt/gpt-oss-triton/venv
+    HF_HUB_OFFLINE=1 \
+    XDG_CACHE_HOME=/var/cache/gpt-oss \
+    TRITON_CACHE_DIR=/var/cache/gpt-oss/triton
+# Compiled kernels lie there: the server's user may have no home.
+RUN python3 -m virtualenv /opt/gpt-oss-triton/venv && install --directory --owner=1000 --group=1000 /var/cache/gpt-oss
 
 WORKDIR /opt/gpt-oss-triton
 COPY pyproject.toml README.md LICENSE ./

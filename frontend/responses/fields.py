@@ -15,7 +15,7 @@ FIELDS: dict[str, Field] = {
                       "references to items of stored responses; text only"),
     "instructions": honoured("before the input; not carried over by previous_response_id"),
     "previous_response_id": honoured("the conversation so far, while this server still holds it"),
-    "store": honoured("true keeps the response in this server's memory, bounded and for a day at most"),
+    "store": honoured("true keeps the response in this server's memory, bounded, until a day after its last use (stored_responses_ttl_s)"),
     "stream": honoured("server-sent events"),
     "stream_options": honoured("include_obfuscation is ignored"),
     "tools": honoured("up to 128 functions; strict ones get arguments by their schema; OpenAI's own tools are refused"),

@@ -93,6 +93,17 @@ def test_every_family_of_ours_is_on_the_dashboard() -> None:
     assert missing <= {"llm_ready", "llm_draining", "llm_in_flight", "llm_engine_step_age_seconds", "llm_queue_wait_limit_seconds", "sessions_created"}  # fmt: skip
 
 
+def test_every_metric_that_the_operations_page_names_exists() -> None:
+    page = (DOCKER.parent / "docs" / "operations.md").read_text()
+    named = set(re.findall(r"`(llm_\w+)", page)) - {
+        "llm_ttft_ms",
+        "llm_e2e_ms",
+        "llm_tokens_per_sec",
+    }  # of the server before
+    assert len(named) > 25
+    assert named <= SAMPLES | RECORDED | {family.name for family in families()}
+
+
 def test_the_engines_labels_are_all_used() -> None:
     assert set(ENGINE_LABELS) <= LABELS
 

@@ -186,7 +186,9 @@ def test_ports_agree() -> None:
     port = environment["GPT_OSS_PORT"]
     assert instructions(shim, "EXPOSE") == [port]
     assert f"127.0.0.1:{port}/livez" in instructions(shim, "HEALTHCHECK")[0]
-    assert SERVICES["frontend"]["ports"] == [f"${{GPT_OSS_PORT:-8000}}:{port}"]
+    assert SERVICES["frontend"]["ports"] == [
+        f"${{BIND_ADDRESS:-127.0.0.1}}:${{GPT_OSS_PORT:-8000}}:{port}"  # it asks for no key unless one is set
+    ]
     assert instructions(DOCKER / "triton.Dockerfile", "EXPOSE") == [" ".join(SERVICES["triton"]["expose"])]
     assert (
         SERVICES["frontend"]["environment"]["GPT_OSS_TRITON_URL"].split(":")[1]

@@ -172,7 +172,8 @@ def _find_checkpoint(model: str, engine: EngineSettings, checkpoint: Path | None
     if not (path / "config.json").is_file():
         raise ConfigurationError(
             f"there is no checkpoint of gpt-oss-{model} at {path} ({origin}): it has no config.json. Download it with "
-            f"`.venv/bin/hf download openai/gpt-oss-{model} --local-dir {ROOT / 'checkpoints' / f'gpt-oss-{model}'}`, "
+            f"`.venv/bin/hf download openai/gpt-oss-{model} --local-dir {ROOT / 'checkpoints' / f'gpt-oss-{model}'} "
+            "--exclude 'original/*' --exclude 'metal/*'`, "
             f"or say where it is with --checkpoint DIR or {ENV_PREFIX}{field.upper()}."
         )
     return path, origin
