@@ -9,6 +9,7 @@ import msgspec
 from fastapi import Request
 
 from frontend import joint_record
+from frontend.admission.ask import Ask
 from frontend.call_ids import call_id
 from frontend.chat_request import Chat
 from frontend.fold import AnswerFold, Ending, GatheredCall, Part
@@ -124,12 +125,15 @@ async def begin(request: Request, chat: Chat, body: bytes) -> ChatAnswers:
     )
     whole.session, whole.session_by = turn.session, turn.by
     records = [whole] if chat.n == 1 else [joint_record.part_of(whole) for _ in range(chat.n)]
-    runs = []
+    runs: list[Run] = []
+    first: Ask | None = None
     for index, record in enumerate(records):
         # Only the first goes on with the session: they would push each other's lease out.
         of_run = turn if index == 0 else Turn(service.sessions, None, None, None)
         mark = body if index == 0 else b"%d %b" % (index, body)
         ask = await apart_if_large(body, service.ask, chat, mark, caller, of_run, record)
+        first = first or ask
+        ask.first = None if ask is first else first
         of_index = msgspec.structs.replace(chat, options=seeded(chat.options, index))
         runs.append(Run(service, of_index, ask, of_run, _run_id(whole, index, chat.n)))
     return ChatAnswers(chat, whole, partial(memory.keep, caller), records, runs, turn)

@@ -145,7 +145,7 @@ class Dispatch:
         if generation is not None:
             await generation.__aexit__(None, None, None)
         if placement is not None:
-            placement.target.breaker.record(error)
+            placement.target.breaker.record(error, answered=self._record.accepted is not None)
             placement.reservation.release()
 
     def _note(self, answer: Answer) -> None:

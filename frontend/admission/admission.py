@@ -71,7 +71,8 @@ class Admission:
         return self._lanes[ensemble].estimator.estimate(prompt, max_tokens)
 
     async def enter(self, ask: Ask) -> Placement:
-        """Wait for a place to run. Whoever gets one, or was refused, says `finished` at its end.
+        """Wait for a place to run. Whoever gets one, or was refused, says `finished` at its end. Of a request's answers
+        the first one comes first.
 
         Raises:
             RateLimited: the caller has used up what it may use.
@@ -84,6 +85,7 @@ class Admission:
         try:
             placement = await self._enter(ask, self._lanes[ask.ensemble])
         except Refusal as refusal:
+            ask.refusal = refusal
             if not decided:
                 self._decide(ask, refusal.reason)
             self.finished(ask, ask.record.completion_tokens)
@@ -102,7 +104,8 @@ class Admission:
         ask.record.priority = ask.priority
         try:
             self._check_open()
-            self._limits.check(ask)
+            if ask.first is None:
+                self._limits.check(ask)
         except Refusal as refusal:
             self._decide(ask, refusal.reason)
             raise refusal.error from None
@@ -125,6 +128,8 @@ class Admission:
         self._check_open()
         if ask.charge is not None:  # it was let in before, and its engine was lost
             return self._places.place(ask, lane) or await self._places.wait(ask, lane, first=True)
+        if ask.first is not None:
+            return await self._follow(ask, ask.first, lane)
         self._limits.check(ask)
         turn_s = lane.bookings.wait_s(ask.booking)
         self._check_pressure(ask, lane, turn_s)
@@ -133,6 +138,14 @@ class Admission:
             self._check_wait(ask, lane, turn_s)
         self._limits.charge(ask)
         lane.bookings.take(ask.booking)
+        return placement or await self._places.wait(ask, lane)
+
+    async def _follow(self, ask: Ask, first: Ask, lane: Lane) -> Placement:
+        """A further answer to a request that was let in with its first: it waits for as long as that takes."""
+        if first.refusal is not None:
+            raise first.refusal
+        placement = self._places.place_in_turn(ask, lane)
+        self._limits.charge(ask)
         return placement or await self._places.wait(ask, lane)
 
     def wake(self) -> None:

@@ -12,6 +12,7 @@ from gpt_oss_triton.telemetry.record import RequestRecord
 
 if TYPE_CHECKING:
     from frontend.admission.key_limits import Charge
+    from frontend.admission.refusal import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Estimate:
 
 @dataclass(slots=True)
 class Ask:
-    """One request, from its arrival to its end.
+    """One answer, from its request's arrival to its end.
 
     Attributes:
         ensemble: what should run it.
@@ -52,6 +53,9 @@ class Ask:
         deadline: seconds on the monotonic clock.
         excluded: targets that have failed it.
         charge: what its caller's limits were charged with; None before it was let in and after it was settled.
+        first: of a request for several answers the first one's, with which the request is let in or refused; None for
+            itself.
+        refusal: why it was not let in.
     """
 
     ensemble: str
@@ -65,3 +69,5 @@ class Ask:
     record: RequestRecord
     excluded: set[str] = field(default_factory=set)
     charge: Charge | None = None
+    first: Ask | None = None
+    refusal: Refusal | None = None

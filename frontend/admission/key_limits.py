@@ -1,6 +1,7 @@
 """What each caller may use: requests and tokens per minute, and requests at once.
 
-A request is charged with its estimate when it is let in, and with what it really took when it has ended.
+A request is charged with its estimate when it is let in, and with what it really took when it has ended. One for several
+answers is one request, and is let in when its first answer is: what the others take counts against the next request.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ class CallerLimits:
     def charge(self, ask: Ask) -> None:
         use = self._use(ask.caller)
         use.running += 1
-        use.count_request()
+        if ask.first is None:
+            use.count_request()
         if use.tokens is not None:
             use.tokens.level -= ask.estimate.tokens
         ask.charge = Charge(ask.estimate.tokens, use)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from gpt_oss_triton.errors import Cancelled, EngineUnavailable, Overloaded, ServiceError
+from gpt_oss_triton.errors import Cancelled, DeadlineExceeded, EngineUnavailable, Overloaded, ServiceError
 
 State = Literal["closed", "open", "half_open"]
 
@@ -45,9 +45,15 @@ class Breaker:
         if self._opened is not None:
             self._tried = self._clock()
 
-    def record(self, error: BaseException | None) -> None:
-        """How a request ended: None when all was well."""
-        if isinstance(error, Overloaded | EngineUnavailable | Cancelled):
+    def record(self, error: BaseException | None, *, answered: bool = False) -> None:
+        """How a request ended: None when all was well.
+
+        Args:
+            answered: it had been taken, so that a deadline says how long an answer is and not how the target does.
+        """
+        if isinstance(error, Overloaded | EngineUnavailable | Cancelled) or (
+            answered and isinstance(error, DeadlineExceeded)
+        ):
             self._tried = None
         elif error is None or (isinstance(error, ServiceError) and error.status < 500):
             self._succeed()

@@ -11,6 +11,7 @@ from frontend.dispatch import Dispatch
 from frontend.triton import Answer
 from gpt_oss_triton.errors import (
     Cancelled,
+    DeadlineExceeded,
     EngineUnavailable,
     InternalError,
     InvalidRequest,
@@ -51,8 +52,18 @@ class FakeAdmission:
         if not left:
             raise EngineUnavailable("nobody")
         verdicts: list[BaseException | None] = []
+        answered: list[bool] = []
+
+        def record(error: BaseException | None, *, answered: bool, told: list[bool] = answered) -> None:
+            verdicts.append(error)
+            told.append(answered)
+
         target = SimpleNamespace(
-            name=left[0], load=None, verdicts=verdicts, breaker=SimpleNamespace(record=verdicts.append)
+            name=left[0],
+            load=None,
+            verdicts=verdicts,
+            answered=answered,
+            breaker=SimpleNamespace(record=record),
         )
         placement = SimpleNamespace(target=target, reason="only", reservation=FakeReservation())
         self.placements.append(placement)
@@ -231,6 +242,16 @@ async def test_tokens_of_an_answer_that_breaks_are_counted() -> None:
         await run(made)
     assert ask.record.completion_tokens == 2
     assert admission.settled == [2]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_the_breaker_hears_whether_the_engine_had_taken_what_failed(begun: bool) -> None:
+    admission, late = FakeAdmission("a"), DeadlineExceeded("late")
+    made, _ = dispatch(admission, a=[ACCEPTED, TOKEN, late] if begun else [late])
+    with pytest.raises(DeadlineExceeded):
+        await run(made)
+    (placement,) = admission.placements
+    assert (placement.target.verdicts, placement.target.answered) == ([late], [begun])
 
 
 async def test_the_breaker_hears_of_a_failure_that_the_reader_keeps_to_itself() -> None:

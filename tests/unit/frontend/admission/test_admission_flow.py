@@ -292,6 +292,53 @@ def test_the_callers_limits_come_first_and_are_given_back() -> None:
     virtual(main())
 
 
+def answers(count: int, **values: Any) -> list[Ask]:
+    """One request's."""
+    first, *others = (ask(**values) for _ in range(count))
+    for other in others:
+        other.first = first
+    return [first, *others]
+
+
+def test_several_answers_are_one_request_of_their_caller() -> None:
+    async def main() -> None:
+        h = house(slots=8)
+        limits = KeyLimits(concurrency=1, requests_per_minute=2, tokens_per_minute=1000)
+        asked = answers(3, prompt=200, output=200, limits=limits)
+        placements = [await entering for entering in [h.enter(one) for one in asked]]
+        headers = h.admission.limit_headers(asked[0].caller)
+        assert headers["x-ratelimit-remaining-requests"] == "1"
+        assert headers["x-ratelimit-remaining-tokens"] == "0", "400 for each"
+        for one, placement in zip(asked, placements, strict=True):
+            await fails(h.enter(ask(limits=limits)), RateLimited)
+            h.leave(one, placement)
+        assert h.capacity.in_flight == 0
+
+    virtual(main())
+
+
+def test_a_request_that_is_let_in_gets_all_its_answers_however_many_run_at_once() -> None:
+    async def main() -> None:
+        h = house(slots=2, max_queue=0, queue_wait_s=0.5)
+        asked = answers(9)
+        await asyncio.gather(*(h.serve(one, 10.0) for one in asked))
+        assert h.decisions == Counter(admitted=9)
+        assert h.queued == 0
+
+    virtual(main())
+
+
+def test_with_its_first_answer_a_request_is_refused() -> None:
+    async def main() -> None:
+        h = house(max_queue=0)
+        await h.admission.enter(ask())
+        errors = [await fails(entering, Overloaded) for entering in [h.enter(one) for one in answers(3)]]
+        assert len({id(error) for error in errors}) == 1
+        assert h.queued == 0
+
+    virtual(main())
+
+
 def test_a_request_refused_for_want_of_room_costs_its_caller_nothing() -> None:
     async def main() -> None:
         h = house(max_queue=0)

@@ -71,6 +71,15 @@ def test_what_load_and_callers_cause_counts_for_nothing(breaker: Breaker, error:
     assert breaker.state == "open", "nor did it begin the count anew"
 
 
+def test_an_answer_that_its_deadline_cuts_is_no_failure(breaker: Breaker) -> None:
+    for _ in range(3 * FAILURES):
+        breaker.record(DeadlineExceeded("long"), answered=True)
+    assert breaker.state == "closed"
+    for _ in range(FAILURES):
+        breaker.record(BAD, answered=True)
+    assert breaker.state == "open"
+
+
 def test_after_a_while_one_request_may_try(opened: Breaker, clock: Clock) -> None:
     clock.now += OPEN_S - 0.1
     assert not opened.allows
