@@ -235,6 +235,7 @@ class Scheduler:
         if budget.tokens <= 0 or len(self.running) >= self._max_sequences:
             return chunks
         for sequence in list(self.waiting):
+            # In this order: what it awaits may make a long prompt short, and is found only while it is under way.
             if self._awaits(sequence) or self._share(sequence, budget) <= 0:
                 continue
             chunk = self._admit(sequence, budget)

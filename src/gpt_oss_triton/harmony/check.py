@@ -48,7 +48,7 @@ def check_name(name: str | None, param: str) -> None:
 
 
 def check_schema(schema: Any, param: str) -> None:
-    """Bounds of a JSON schema, by which the work on it is bounded.
+    """Bounds of a JSON schema as it comes. What its references make of it in a prompt has its own: see `TypeWriter`.
 
     Raises:
         InvalidRequest: nested too deeply, too many parts, or a lone surrogate in it.

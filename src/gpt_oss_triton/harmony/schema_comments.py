@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 _BOUNDS = (
@@ -11,16 +12,16 @@ _BOUNDS = (
 )  # fmt: skip
 
 
-def remarks_above(schema: dict[str, Any], indent: str) -> list[str]:
-    """The comments above a property."""
-    lines = []
+def remarks_above(schema: dict[str, Any], indent: str) -> Iterator[str]:
+    """The comments above a property, made one at a time, so that their reader can stop."""
     if title := text_of(schema, "title"):
-        lines += [*comment_lines(title, indent), f"{indent}//"]
-    lines += comment_lines(text_of(schema, "description"), indent)
+        yield from comment_lines(title, indent)
+        yield f"{indent}//"
+    yield from comment_lines(text_of(schema, "description"), indent)
     if isinstance(examples := schema.get("examples"), list) and examples:
-        lines.append(f"{indent}// Examples:")
-        lines += [f"{indent}// - {as_json(example)}" for example in examples]
-    return lines
+        yield f"{indent}// Examples:"
+        for example in examples:
+            yield f"{indent}// - {as_json(example)}"
 
 
 def notes_behind(schema: Any) -> list[str]:
@@ -50,9 +51,9 @@ def text_of(schema: Any, name: str) -> str:
     return text if isinstance(text, str) else ""
 
 
-def comment_lines(text: str, indent: str = "") -> list[str]:
+def comment_lines(text: str, indent: str = "") -> Iterator[str]:
     """A comment for each line of the text."""
-    return [f"{indent}// {line}" for line in text.splitlines()]
+    return (f"{indent}// {line}" for line in text.splitlines())
 
 
 def as_json(value: Any) -> str:

@@ -38,7 +38,7 @@ class Service(Protocol):
         """Where to read more, as a sentence."""
 
     def tick(self) -> None:
-        """Called about twice a second while it should be running."""
+        """Called two to ten times a second while it should be running."""
 
     def abort(self) -> None:
         """End it at once, to be started again; returns when it has ended."""

@@ -36,10 +36,11 @@ class Supervisor:
         """Start each service when the one before is ready; False when a signal came first.
 
         Raises:
-            GaveUp: a service ended before it was ready, or took longer than `timeout_s`.
+            GaveUp: a service ended before it was ready, or took longer than `timeout_s`; or one before it ends again
+                and again.
         """
         self._timeout_s = timeout_s
-        for life in self._lives:
+        for index, life in enumerate(self._lives):
             if self._signals.stopping:
                 return False
             life.start()
@@ -47,6 +48,8 @@ class Supervisor:
                 life.report()
                 if self._signals.stopping:
                     return False
+                for earlier in self._lives[:index]:  # without them this one would be waited for in vain
+                    earlier.keep(timeout_s)
                 if not life.service.alive():
                     raise GaveUp(f"{life.service.name} {life.service.ended()}\n  {life.service.log_place()}")
                 if why := life.hopeless(timeout_s):

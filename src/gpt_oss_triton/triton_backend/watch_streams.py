@@ -51,11 +51,10 @@ class WatchStreams:
     def _push(self, responder: Responder, sequence: int, interval_s: float) -> float | None:
         ended = True  # whatever keeps a report from being sent ends its stream
         try:
-            ended = responder.is_cancelled()
-            if not ended:
+            if not responder.is_cancelled():
                 responder.send(event=self._load(sequence))
+                ended = False
         except ServiceError as error:
-            ended = True
             responder.fail(error)
         finally:
             if ended:

@@ -506,3 +506,22 @@ def test_prompts_of_one_step_pass_a_long_one_that_keeps_to_the_pace():
         s.add(each)
     chunks = {chunk.sequence.request.request_id: chunk.tokens for chunk in s.schedule()}
     assert chunks == {"decoding": 1, "first": LEAST, "short": LEAST}
+
+
+def test_a_copy_of_a_long_prompt_is_short_from_the_start():
+    s = paced()
+    decoding = sequence("decoding", [1, 2, 3], limit=100)
+    s.add(decoding)
+    run_step(s, s.schedule())
+    prompt = list(range(10, 10 + 8 * LEAST))
+    first, copy = sequence("first", prompt), sequence("copy", [*prompt, 5])
+    other = sequence("other", list(range(3000, 3000 + 8 * LEAST)))
+    for each in (first, other, copy):
+        s.add(each)
+    run_step(s, s.schedule())
+    assert copy.prefill_left == 1, "although the first takes all that long prompts may have"
+    while first.uncomputed > 1:
+        run_step(s, s.schedule())
+    chunks = {chunk.sequence.request.request_id: chunk.tokens for chunk in s.schedule()}
+    assert chunks["other"] == LEAST
+    assert chunks["copy"] == 1, "it does not wait for the other one's turn to end"

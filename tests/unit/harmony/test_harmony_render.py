@@ -159,6 +159,22 @@ def test_what_may_be_large_when_written_out_is_bounded() -> None:
     assert refused.value.param == "tools"
 
 
+def test_text_that_is_written_out_often_is_refused() -> None:
+    """7 kB, with which the prompt would have 9 MB."""
+    columns = {f"c{n}": {"$ref": "#/$defs/cell"} for n in range(100)}
+    schema = {
+        "type": "object",
+        "properties": {f"r{n}": {"$ref": "#/$defs/row"} for n in range(90)},
+        "$defs": {
+            "row": {"type": "object", "properties": columns},
+            "cell": {"type": "string", "description": "d" * 1000},
+        },
+    }
+    with pytest.raises(InvalidRequest) as refused:
+        render(PromptRequest(ONE, tools=[Tool("f", parameters=schema)]))
+    assert refused.value.param == "tools"
+
+
 KEYWORDS = [
     "type", "properties", "items", "anyOf", "oneOf", "allOf", "enum", "const", "$ref", "description", "title",
     "default", "examples", "required", "additionalProperties", "prefixItems", "nullable", "a",

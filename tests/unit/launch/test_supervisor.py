@@ -163,6 +163,46 @@ def test_a_service_that_ends_while_starting_is_reported_at_once(signals: Signals
         supervisor.start(10)
 
 
+def test_what_dies_while_a_later_one_starts_is_started_again(
+    signals: Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backoff, "after", lambda self, life_s, served: 0.0)
+    first = Program("first", "sleep 60")
+
+    class Needing(Program):
+        """Ends the first one's first life, and is ready when it has another."""
+
+        def ready(self) -> bool:
+            assert first.process is not None
+            if first.starts == 1:
+                first.process.kill()
+                first.process.wait()
+            return first.starts == 2 and first.alive()
+
+    said: list[str] = []
+    supervisor = Supervisor([first, Needing("second", "sleep 60")], signals, said.append)
+    assert supervisor.start(10)
+    supervisor.stop()
+    assert said == ["first was ended by SIGKILL; starting it again in 0.0 s"]
+
+
+def test_what_keeps_dying_while_a_later_one_starts_is_given_up(
+    signals: Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backoff, "after", lambda self, life_s, served: None)
+    first = Program("first", "sleep 60")
+
+    class Killing(Program):
+        def ready(self) -> bool:
+            first.abort()
+            return False
+
+    supervisor = Supervisor([first, Killing("second", "sleep 60")], signals, lambda _: None)
+    with pytest.raises(GaveUp, match=r"(?s)first was ended by SIGKILL.*the log of first"):
+        supervisor.start(10)
+    supervisor.stop()
+
+
 def test_a_start_that_takes_too_long_is_given_up(signals: Signals) -> None:
     class NeverReady(Program):
         def ready(self) -> bool:

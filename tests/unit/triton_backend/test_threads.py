@@ -141,6 +141,20 @@ def test_a_watch_of_a_broken_engine_gets_its_error(triton_request: Any) -> None:
     assert request.sender.sent[-1].error.message == "[engine_unavailable] The device failed."
 
 
+def test_a_watch_that_cannot_be_written_to_makes_room(
+    triton_request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_streams, "MAX_STREAMS", 1)
+    turns = Turns()
+    watches = WatchStreams(lambda sequence: None, turns)  # type: ignore[arg-type, return-value]
+    request = triton_request()
+    watches.open(Responder(request), 0.5)
+    request.sender.broken = True
+    with pytest.raises(RuntimeError):  # which ends the ticker's task
+        turns.tasks[0]()
+    watches.open(Responder(triton_request()), 0.5)
+
+
 def test_watches_are_bounded_and_closing_ends_them(
     triton_request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
