@@ -1,47 +1,92 @@
-"""uvicorn's HTTP/1.1 protocol with bounds that it lacks, on bytes that lead nowhere and on how long a head takes.
+"""uvicorn's HTTP/1.1 protocol with bounds that it lacks: on bytes that lead nowhere, and on how long a head
+and a close take. And whichever request is being answered hears that its client has gone.
 
 The parser gathers a head, and a trailer, until it ends, however long it grows; and a connection that sends
-half a head is kept for ever. Limits behind the parser come too late for both.
+half a head is kept for ever. Limits behind the parser come too late for both. A close waits until the client
+has read what was written, for ever as well. Of requests that were sent without waiting for answers, uvicorn
+tells the last alone that the client has gone, and that one is not running yet.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections import deque
+from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 _TOO_SLOW = b"408 Request Timeout"
+_MAX_WAITING = 8  # requests behind the one that is answered, for which more is read
 
 
-def bounded_protocol(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProtocol]:
+def bounded_protocol(
+    max_header_bytes: int, head_timeout_s: float, close_timeout_s: float = 30.0
+) -> type[HttpToolsProtocol]:
     """A protocol class for uvicorn's `http` setting.
 
     Args:
         max_header_bytes: of one head. It is exceeded by at most what one read takes in.
         head_timeout_s: from a request's first byte, or the connection's beginning, to the end of its head.
+        close_timeout_s: from a connection's close to its end. What the client has not read then is lost.
     """
-    return type("BoundedProtocol", (_Bounded,), {"max_fruitless": max_header_bytes, "head_s": head_timeout_s})
+    bounds = {"max_fruitless": max_header_bytes, "head_s": head_timeout_s, "close_s": close_timeout_s}
+    return type("BoundedProtocol", (_Bounded,), bounds)
+
+
+class _Closing:
+    """A transport whose close ends in time, whoever calls it."""
+
+    def __init__(self, transport: asyncio.Transport, close_s: float) -> None:
+        self._transport = transport
+        self._close_s = close_s
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        if not self._transport.is_closing():
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._close_s, self._transport.abort)
+        self._transport.close()
+
+    def ended(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class _Bounded(HttpToolsProtocol):
     max_fruitless: int
     head_s: float
+    close_s: float
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._fruitless = 0  # bytes of reads since the parser last came to something
         self._progress = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._unanswered: deque[RequestResponseCycle] = deque()  # the first is being answered
+        self._closing: _Closing
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._closing = _Closing(transport, self.close_s)
+        super().connection_made(cast(asyncio.Transport, self._closing))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
+        for cycle in self._unanswered:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self._unanswered.clear()
+        self.pipeline.clear()
         super().connection_lost(exc)
+        self._closing.ended()
+
+    def eof_received(self) -> None:
+        self.transport.close()  # as the loop would, which does not know that a close has its time
 
     def data_received(self, data: bytes) -> None:
         self._progress = False
@@ -58,6 +103,12 @@ class _Bounded(HttpToolsProtocol):
         self._progress = True
         self._head_came()
         super().on_headers_complete()
+        self._unanswered.append(self.cycle)
+        while self._unanswered[0].response_complete:
+            self._unanswered.popleft()
+        if len(self._unanswered) <= 1 + _MAX_WAITING:
+            # uvicorn reads no more while a request waits, and would not notice that the client goes
+            self.flow.resume_reading()
 
     def on_body(self, body: bytes) -> None:
         self._progress = True

@@ -79,10 +79,10 @@ def _item(item: dict[str, Any], path: str) -> Item:
     kind = item.get("type", "message" if "role" in item else None)
     if kind is None:
         raise InvalidRequest("An item needs a type.", param=f"{path}.type")
+    if not isinstance(kind, str):
+        raise InvalidRequest("The type of an item is a string.", param=f"{path}.type")
     if kind not in KINDS:
-        raise UnsupportedParameter(
-            f"Items of type {str(kind)[:64]!r} are not supported.", param=f"{path}.type"
-        )
+        raise UnsupportedParameter(f"Items of type {kind[:64]!r} are not supported.", param=f"{path}.type")
     try:
         return msgspec.convert(item, KINDS[kind])
     except msgspec.ValidationError as error:

@@ -73,10 +73,13 @@ class _Shelf:
                 del self.holders[item_id]
         return stored
 
+    def pop_oldest(self) -> None:
+        self.pop(next(iter(self.held)))
+
 
 class ResponseStore:
-    """Bounded in entries, bytes and idle time. For room the caller who holds most gives up the one that it has
-    not used for longest, so nobody can push out what others keep.
+    """Bounded in entries, bytes and idle time. For room the caller who holds most of what has run out, entries
+    or bytes, gives up the one that it has not used for longest: so nobody can push out what others keep.
 
     Args:
         ttl_s: since the last use.
@@ -104,9 +107,10 @@ class ResponseStore:
         shelf = self._shelves.setdefault(_owner(caller), _Shelf())
         shelf.put(response_id, size, self._clock(), stored)
         self._expire()
-        while self._bytes > self._max_bytes or self._entries > self._max_entries:
-            fullest = max(self._shelves.values(), key=lambda shelf: shelf.bytes)
-            fullest.pop(next(iter(fullest.held)))
+        while self._entries > self._max_entries:
+            max(self._shelves.values(), key=lambda shelf: len(shelf.held)).pop_oldest()
+        while self._bytes > self._max_bytes:
+            max(self._shelves.values(), key=lambda shelf: shelf.bytes).pop_oldest()
 
     def get(self, caller: Caller, response_id: str) -> Stored | None:
         """The caller's own of that id; it counts as used."""

@@ -248,12 +248,18 @@ def test_enter_sends_and_shift_enter_breaks_the_line(visit: Open) -> None:
     assert tab.chats()[0]["messages"] == [{"role": "user", "content": "a\nb"}]
 
 
-def test_reasoning_has_a_fold_of_its_own(visit: Open) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [["reasoning"], ["reasoning_content"], ["reasoning", "reasoning_content"]],
+    ids=["reasoning", "reasoning_content", "both"],
+)
+def test_reasoning_has_a_fold_of_its_own(visit: Open, names: list[str]) -> None:
+    """By whatever name the server's settings give it."""
     tab = visit()
     expect(tab.page.get_by_role("button", name="Send")).to_be_enabled()
     events = [
-        delta(reasoning="Hm, "),
-        delta(reasoning="a greeting."),
+        delta(**dict.fromkeys(names, "Hm, ")),
+        delta(**dict.fromkeys(names, "a greeting.")),
         delta(content="Hello!"),
         DONE,
     ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import uvicorn
@@ -16,34 +17,89 @@ pytestmark = pytest.mark.anyio
 
 MAX_HEADER_BYTES = 10_000
 HEAD_TIMEOUT_S = 0.5
+CLOSE_TIMEOUT_S = 0.5
 CHUNK = b"x" * 4096
 ENDLESS = 64 * 1024 * 1024  # more than any buffer on the way takes
+LARGE = 16 * 1024 * 1024  # more than the kernel takes for a client that does not read
 
 
-async def echo_size(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with the number of bytes in the body."""
-    size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
+class Application:
+    """Answers with the number of bytes in the body. `/wait` has no answer, and waits for its client to go;
+    `/large` has a long one, and `/broken` the beginning of one, after which the connection is closed.
+
+    Attributes:
+        waiting: requests to `/wait` that have begun.
+        left: those whose client has gone.
+    """
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.left = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            size, more = size + len(message["body"]), message["more_body"]
+        if scope["path"] == "/wait":
+            self.waiting += 1
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.left += 1
             return
-        size, more = size + len(message["body"]), message["more_body"]
-    body = str(size).encode()
-    headers = [(b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+        body = b"x" * LARGE if scope["path"] in ("/large", "/broken") else str(size).encode()
+        more = scope["path"] == "/broken"
+        headers = [(b"content-length", str(len(body) + more).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 @pytest.fixture
-async def port() -> AsyncIterator[int]:
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The loop that is served with."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture
+def application() -> Application:
+    return Application()
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
     with ports.bind("127.0.0.1", 0) as listener:
-        protocol = bounded_protocol(MAX_HEADER_BYTES, HEAD_TIMEOUT_S)
-        config = uvicorn.Config(echo_size, http=protocol, ws="none", lifespan="off", log_config=None)
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        yield listener.getsockname()[1]
-        server.should_exit = True
-        await task
+        yield listener
+
+
+@pytest.fixture
+def port(server: uvicorn.Server, listener: socket.socket) -> int:
+    return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+async def server(application: Application, listener: socket.socket) -> AsyncIterator[uvicorn.Server]:
+    config = uvicorn.Config(
+        application,
+        http=bounded_protocol(MAX_HEADER_BYTES, HEAD_TIMEOUT_S, CLOSE_TIMEOUT_S),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=1,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    yield server
+    server.should_exit = True
+    await task
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - the server's own state tells nobody of its changes
+            await asyncio.sleep(0.01)
 
 
 class Connection:
@@ -71,10 +127,21 @@ class Connection:
             pass
         return sent
 
+    def finish(self) -> None:
+        """Nothing more is sent."""
+        self._writer.write_eof()
+
+    def leave(self) -> None:
+        self._writer.close()
+
+    async def head(self) -> bytes:
+        async with asyncio.timeout(10):
+            return await self._reader.readuntil(b"\r\n\r\n")
+
     async def answer(self) -> bytes:
         """Head and body of one answer whose body is short."""
+        head = await self.head()
         async with asyncio.timeout(10):
-            head = await self._reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
             return head + await self._reader.readexactly(length)
 
@@ -170,3 +237,71 @@ async def test_pipelined_requests_are_answered_in_turn(port: int) -> None:
     await connection.send((HEAD + b"content-length: 3\r\n\r\nabc") * 3)
     for _ in range(3):
         assert (await connection.answer()).endswith(b"\r\n\r\n3")
+
+
+WAIT = b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n"
+OTHER = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("behind", [OTHER, WAIT, WAIT + OTHER], ids=["another", "its like", "two"])
+async def test_the_request_that_runs_hears_that_its_client_left_others_behind_it(
+    port: int, application: Application, behind: bytes
+) -> None:
+    connection = await Connection.to(port)
+    await connection.send(WAIT + behind)
+    await until(lambda: application.waiting == 1)
+    connection.leave()
+    await until(lambda: application.left == 1)
+    assert application.waiting == 1, "nor does what waited begin"
+
+
+async def test_also_where_the_other_came_while_it_ran(port: int, application: Application) -> None:
+    connection = await Connection.to(port)
+    await connection.send(WAIT)
+    await until(lambda: application.waiting == 1)
+    await connection.send(OTHER)
+    connection.leave()
+    await until(lambda: application.left == 1)
+
+
+async def test_also_where_it_had_waited_itself(port: int, application: Application) -> None:
+    connection = await Connection.to(port)
+    await connection.send(OTHER + WAIT + OTHER)
+    await until(lambda: application.waiting == 1)
+    connection.leave()
+    await until(lambda: application.left == 1)
+
+
+async def test_no_more_is_read_than_some_requests_that_wait(
+    port: int, server: uvicorn.Server, application: Application
+) -> None:
+    connection = await Connection.to(port)
+    await connection.send(WAIT)
+    await until(lambda: application.waiting == 1)
+    (protocol,) = server.server_state.connections
+    flood = asyncio.create_task(connection.flood(OTHER * 1000))
+    await until(lambda: protocol.flow.read_paused)
+    assert not flood.done()
+    flood.cancel()
+
+
+@pytest.mark.parametrize(
+    ("request_", "finished"),
+    [
+        (b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", False),
+        (b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n", False),
+        (b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n", True),
+        (b"GET /broken HTTP/1.1\r\nhost: x\r\n\r\n", False),
+    ],
+    ids=["the client asked to close", "idle", "the client has finished", "the answer broke"],
+)
+async def test_a_closed_connection_waits_for_no_reader_for_ever(
+    port: int, server: uvicorn.Server, request_: bytes, finished: bool
+) -> None:
+    connection = await Connection.to(port)
+    await connection.send(request_)
+    await connection.head()
+    if finished:
+        connection.finish()
+    await until(lambda: not server.server_state.connections)
+    assert len(await connection.rest()) < LARGE

@@ -123,5 +123,10 @@ def test_keys_stay_in_the_tab(source: str) -> None:
     assert not re.findall(r"localStorage|document\.cookie|indexedDB", source)
 
 
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_reasoning_is_read_by_every_name_that_the_settings_give_it(source: str, name: str) -> None:
+    assert re.findall(rf"\bdelta\.{name}\b", source)
+
+
 def test_it_is_small(source: str) -> None:
     assert len(source.encode()) < MAX_BYTES

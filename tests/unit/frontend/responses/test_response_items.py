@@ -88,7 +88,6 @@ def test_a_tools_output_may_be_parts() -> None:
     ("item", "param"),
     [
         ({"type": "web_search_call"}, "input[0].type"),
-        ({"type": 5}, "input[0].type"),
     ],
 )
 def test_other_items_are_refused_by_name(item: dict[str, Any], param: str) -> None:
@@ -101,6 +100,9 @@ def test_other_items_are_refused_by_name(item: dict[str, Any], param: str) -> No
     ("item", "param"),
     [
         ({"content": "x"}, "input[1].type"),
+        ({"type": 5}, "input[1].type"),
+        ({"type": []}, "input[1].type"),
+        ({"type": {}, "role": "user"}, "input[1].type"),
         ({"role": "user"}, "input[1].content"),
         ({"role": "tool", "content": "x"}, "input[1].role"),
         ({"role": "user", "content": []}, "input[1].content"),

@@ -52,6 +52,25 @@ def test_who_holds_most_makes_room() -> None:
     assert [store.get(ANNE, f"a{number}") is not None for number in range(20)] == [False] * 15 + [True] * 5
 
 
+def test_who_holds_most_makes_room_for_entries_however_small_its_own_are() -> None:
+    store = store_of(max_entries=6)
+    for name in ("b1", "b2"):
+        store.put(BERT, name, stored(50_000))
+    for number in range(20):
+        store.put(ANNE, f"a{number}", stored(1))
+    assert [store.get(BERT, name) is not None for name in ("b1", "b2")] == [True, True]
+    assert [store.get(ANNE, f"a{number}") is not None for number in range(20)] == [False] * 16 + [True] * 4
+
+
+def test_who_holds_most_makes_room_for_bytes_however_few_its_entries_are() -> None:
+    store = store_of(max_bytes=stored(50_000).size + 8 * stored(1000).size)
+    store.put(ANNE, "a1", stored(50_000))
+    for number in range(9):
+        store.put(BERT, f"b{number}", stored(1000))
+    assert store.get(ANNE, "a1") is None
+    assert all(store.get(BERT, f"b{number}") is not None for number in range(9))
+
+
 def test_what_is_larger_than_all_is_not_kept() -> None:
     store = store_of(max_bytes=5000)
     store.put(ANNE, "small", stored())
