@@ -14,7 +14,7 @@ from frontend.chat_answers import ChatAnswers
 from frontend.chat_reply import DONE, ChatReply, fingerprint
 from frontend.chat_request import Chat, read_chat
 from frontend.fold import Completion, Ending, Usage
-from frontend.request_body import apart_if_large, body_of
+from frontend.request_body import apart_if_slow, body_of
 from frontend.request_schemas import body_schema
 from frontend.run_context import accepted, streamed, under_load
 from frontend.service import Service
@@ -34,7 +34,7 @@ async def chat_completions(request: Request) -> Response:
     service: Service = request.app.state.service
     record: RequestRecord = request.state.record
     body = await body_of(request)
-    chat = await apart_if_large(body, read_chat, body, service.sampling)
+    chat = await apart_if_slow(body, read_chat, body, service.sampling)
     ensemble = service.resolve(chat.model)
     chat, headers = under_load(chat, service)
     completion_id = f"chatcmpl-{uuid.uuid4().hex}"  # the engine's too: a caller's id need not be unique

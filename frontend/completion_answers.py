@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 from fastapi import Request
 
 from frontend import joint_record
+from frontend.admission.ask import Ask
 from frontend.chat_request import Chat
 from frontend.completion_reply import CompletionUsage
 from frontend.completion_request import Completion
 from frontend.completion_text import CompletionText, TextDelta
+from frontend.request_body import apart_if_large
 from frontend.routing.sessions import Turn
 from frontend.run import Run
 from frontend.run_context import SESSION_HEADER
@@ -25,36 +27,36 @@ Part = tuple[int, TextDelta, CompletionText]  # index of a choice, what is new o
 
 
 class CompletionAnswers:
-    """Iterate once `runs` is accepted.
+    """Made by `begin`. Iterate once `runs` is accepted.
 
     Args:
-        digest: of the body, by which the request is known when it comes back.
-
-    Attributes:
+        whole: the request's record.
+        echoes: what comes before each choice's answer.
         records: one for each choice; the request's own where there is one choice.
+        runs: of the choices.
     """
 
-    def __init__(self, request: Request, completion: Completion, digest: bytes) -> None:
+    def __init__(
+        self,
+        completion: Completion,
+        whole: RequestRecord,
+        echoes: list[str],
+        records: list[RequestRecord],
+        runs: list[Run],
+    ) -> None:
+        self.records = records
+        self.runs = Runs(runs)
         self._completion = completion
-        choices = completion.choices
-        record: RequestRecord = request.state.record
-        self._whole = record
-        self.records = [record] if len(choices) == 1 else [joint_record.part_of(record) for _ in choices]
+        self._whole = whole
+        self._echoes = echoes
         self._texts = [
             CompletionText(
                 completion.stop,
                 show_control=completion.show_control,
                 with_logprobs=completion.options.logprobs is not None,
             )
-            for _ in choices
+            for _ in records
         ]
-        self._echoes = [_text_of(prompt) if completion.echo else "" for prompt, _ in choices]
-        self.runs = Runs(
-            [
-                self._run(request, index, prompt, options, digest)
-                for index, (prompt, options) in enumerate(choices)
-            ]
-        )
 
     async def __aiter__(self) -> AsyncIterator[Part]:
         """What comes, as it comes; the last part of each choice has a finish reason."""
@@ -94,21 +96,55 @@ class CompletionAnswers:
             )
             record.completion_tokens = answer.event.completion_tokens
 
-    def _run(
-        self, request: Request, index: int, prompt: PromptRequest, options: GenerationOptions, digest: bytes
-    ) -> Run:
-        service: Service = request.app.state.service
-        completion, record = self._completion, self.records[index]
-        chat = _as_chat(completion, prompt, options)
-        ensemble = service.resolve(completion.model)
-        if len(self.records) == 1:
-            header = request.headers.get(SESSION_HEADER)
-            turn = service.sessions.turn(request.state.caller, ensemble, prompt, header)
-        else:  # they would push each other's lease out
-            turn = Turn(service.sessions, None, None, None)
-        record.session, record.session_by = turn.session, turn.by
-        ask = service.ask(chat, digest + index.to_bytes(2), request.state.caller, turn, record)
-        return Run(service, chat, ask, turn, f"{record.completion_id}-{index}")
+
+async def begin(request: Request, completion: Completion, body: bytes, digest: bytes) -> CompletionAnswers:
+    """The answers to a request whose model is served, each with what admission and routing know of it.
+
+    Args:
+        digest: of the body, by which the request is known when it comes back.
+    """
+    whole: RequestRecord = request.state.record
+    choices = completion.choices
+    records = [whole] if len(choices) == 1 else [joint_record.part_of(whole) for _ in choices]
+    turn = _turn(request, completion)
+    whole.session, whole.session_by = turn.session, turn.by
+    echoes, asks = await apart_if_large(body, _prepared, request, completion, digest, turn, records)
+    service: Service = request.app.state.service
+    runs = [
+        Run(service, _as_chat(completion, prompt, options), ask, turn, f"{whole.completion_id}-{index}")
+        for index, ((prompt, options), ask) in enumerate(zip(choices, asks, strict=True))
+    ]
+    return CompletionAnswers(completion, whole, echoes, records, runs)
+
+
+def _turn(request: Request, completion: Completion) -> Turn:
+    service: Service = request.app.state.service
+    if len(completion.choices) > 1:  # they would push each other's lease out
+        return Turn(service.sessions, None, None, None)
+    header = request.headers.get(SESSION_HEADER)
+    ensemble = service.resolve(completion.model)
+    return service.sessions.turn(request.state.caller, ensemble, completion.prompts[0], header)
+
+
+def _prepared(
+    request: Request, completion: Completion, digest: bytes, turn: Turn, records: list[RequestRecord]
+) -> tuple[list[str], list[Ask]]:
+    """What comes before each answer, and what is asked for. Prompts can be long: the work on one is done once for all
+    its answers."""
+    service: Service = request.app.state.service
+    marks = [digest + index.to_bytes(2) for index in range(len(records))]
+    echoes: list[str] = []
+    asks: list[Ask] = []
+    for prompt in completion.prompts:
+        echoes += [_text_of(prompt) if completion.echo else ""] * completion.n
+        chat = _as_chat(completion, prompt, completion.options)
+        first = len(asks)
+        ask = service.ask(chat, marks[first], request.state.caller, turn, records[first])
+        others = range(first + 1, first + completion.n)
+        asks += [ask, *(service.ask_again(ask, marks[index], records[index]) for index in others)]
+    for ask in asks[1:]:
+        ask.first = asks[0]
+    return echoes, asks
 
 
 def _as_chat(completion: Completion, prompt: PromptRequest, options: GenerationOptions) -> Chat:

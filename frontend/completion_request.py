@@ -13,6 +13,7 @@ from frontend.completion_fields import FIELDS
 from frontend.generation_fields import GenerationFields, TokenLimit, check_stream, seeded
 from frontend.request_fields import read_fields
 from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
+from gpt_oss_triton.harmony.check import MAX_PROMPT_IDS
 from gpt_oss_triton.options import VOCABULARY, check_options
 from gpt_oss_triton.wire import GenerationOptions, PromptRequest
 
@@ -21,7 +22,7 @@ MAX_LOGPROBS = 5
 _DEFAULT_MAX_TOKENS = 16
 
 TokenId = Annotated[int, Meta(ge=0, lt=VOCABULARY)]
-TokenIds = Annotated[list[TokenId], Meta(min_length=1)]
+TokenIds = Annotated[list[TokenId], Meta(min_length=1, max_length=MAX_PROMPT_IDS)]
 
 
 class CompletionRequest(GenerationFields, kw_only=True):
@@ -128,7 +129,7 @@ def _token_ids(value: Any, path: str) -> PromptRequest:
         return PromptRequest(token_ids=msgspec.convert(value, TokenIds))
     except msgspec.ValidationError:
         raise InvalidRequest(
-            f"{path} must be token ids from 0 to {VOCABULARY - 1}, at least one.", param=path
+            f"{path} must be 1 to {MAX_PROMPT_IDS} token ids from 0 to {VOCABULARY - 1}.", param=path
         ) from None
 
 

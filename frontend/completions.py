@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from frontend import completion_answers
 from frontend.chat_reply import DONE, fingerprint
 from frontend.completion_answers import CompletionAnswers
 from frontend.completion_reply import Choice, CompletionReply
@@ -36,7 +37,7 @@ async def completions(request: Request) -> Response:
     record.model, record.completion_id, record.stream = completion.model, completion_id, completion.stream
 
     async with contextlib.AsyncExitStack() as stack:
-        answers = CompletionAnswers(request, completion, digest)
+        answers = await completion_answers.begin(request, completion, body, digest)
         await stack.enter_async_context(accepted(request, answers, own_param))
         reply = CompletionReply(
             completion_id=completion_id,

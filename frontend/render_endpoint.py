@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from frontend.chat_request import read_chat
 from frontend.normalizing import Normalizing
 from frontend.reasoning_memory import ReasoningMemory
-from frontend.request_body import apart_if_large, body_of
+from frontend.request_body import apart_if_large, apart_if_slow, body_of
 from frontend.request_schemas import body_schema
 from frontend.run_context import counted
 from frontend.service import Service
@@ -26,7 +26,7 @@ async def render_chat(request: Request) -> Response:
     service: Service = request.app.state.service
     normalizing: Normalizing = request.app.state.normalizing
     body = await body_of(request)
-    chat = await apart_if_large(body, read_chat, body, service.sampling)
+    chat = await apart_if_slow(body, read_chat, body, service.sampling)
     ensemble = service.resolve(chat.model)
     headers = counted(request)
     memory: ReasoningMemory = request.app.state.reasoning_memory
@@ -41,4 +41,5 @@ async def render_chat(request: Request) -> Response:
         "normalized_key": info.normalized_key,
         "prompt_version": info.prompt_version,
     }
-    return Response(msgspec.json.encode(reply), media_type="application/json", headers=headers)
+    encoded = await apart_if_large(body, msgspec.json.encode, reply)
+    return Response(encoded, media_type="application/json", headers=headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import time
@@ -134,7 +135,7 @@ class Service:
         return next((t.load for t in of_ensemble if t.load is not None), None)
 
     def ask(self, chat: Chat, body: bytes, caller: Caller, turn: Turn, record: RequestRecord) -> Ask:
-        """What admission and routing know of a request."""
+        """What admission and routing know of a request. Its prompt may be long: see `apart_if_large`."""
         ensemble = self.resolve(chat.model)
         estimate = self.admission.estimate(ensemble, chat.prompt, chat.options.max_tokens)
         return Ask(
@@ -144,10 +145,14 @@ class Service:
             estimate=estimate,
             prefix=prefix_points(chat.prompt, caller.salt, estimate.prompt_tokens),
             session=turn.session,
-            booking=hashlib.blake2b(body, key=caller.name.encode(), digest_size=16).digest(),
+            booking=_booking(body, caller),
             deadline=time.monotonic() + self.settings.request_timeout_s,
             record=record,
         )
+
+    def ask_again(self, ask: Ask, body: bytes, record: RequestRecord) -> Ask:
+        """The same of another answer to its prompt, whose work is done."""
+        return dataclasses.replace(ask, booking=_booking(body, ask.caller), record=record, excluded=set())
 
     def dispatch(self, ask: Ask, chat: Chat, turn: Turn, request_id: str) -> Dispatch:
         """A request to enter, on whichever target admission finds for it."""
@@ -237,3 +242,7 @@ class Service:
             await target.watch.idle.wait()  # no new request can come while the service drains
         while any(t.capacity.in_flight for t in self.targets):  # noqa: ASYNC110 - placed, and on their way
             await asyncio.sleep(_ON_THEIR_WAY_S)
+
+
+def _booking(body: bytes, caller: Caller) -> bytes:
+    return hashlib.blake2b(body, key=caller.name.encode(), digest_size=16).digest()

@@ -10,17 +10,17 @@ from msgspec import Meta, Struct
 
 from frontend import json_body
 from frontend.chat_request import Chat, read_chat
-from frontend.completion_request import own_param
+from frontend.completion_request import TokenId, own_param
 from frontend.field_policy import Field, honoured, ignored
 from frontend.normalizing import Normalizing
 from frontend.reasoning_memory import ReasoningMemory
-from frontend.request_body import apart_if_large, body_of
+from frontend.request_body import apart_if_large, apart_if_slow, body_of
 from frontend.request_fields import read_fields
 from frontend.request_schemas import body_schema
 from frontend.run_context import counted, params_renamed
 from frontend.service import Service
 from gpt_oss_triton.harmony import tokens
-from gpt_oss_triton.options import VOCABULARY
+from gpt_oss_triton.harmony.check import MAX_PROMPT_IDS
 from gpt_oss_triton.wire import PromptRequest
 
 router = APIRouter()
@@ -37,12 +37,12 @@ DETOKENIZE_FIELDS: dict[str, Field] = {
 
 
 class TokenizeRequest(Struct):
-    prompt: str
+    prompt: Annotated[str, Meta(max_length=MAX_PROMPT_IDS)]  # of usual text: twice the longest context
     model: str | None = None
 
 
 class DetokenizeRequest(Struct):
-    tokens: list[Annotated[int, Meta(ge=0, lt=VOCABULARY)]]
+    tokens: Annotated[list[TokenId], Meta(max_length=MAX_PROMPT_IDS)]
     model: str | None = None
 
 
@@ -52,7 +52,7 @@ async def tokenize(request: Request) -> Response:
     service: Service = request.app.state.service
     normalizing: Normalizing = request.app.state.normalizing
     body = await body_of(request)
-    asked = await apart_if_large(body, _read, body, service)
+    asked = await apart_if_slow(body, _read, body, service)
     ensemble = service.resolve(asked.model or _first(service))
     headers = counted(request)
     if isinstance(asked, TokenizeRequest):
@@ -67,7 +67,8 @@ async def tokenize(request: Request) -> Response:
         "max_model_len": None if load is None else load.max_context,
         "tokens": ids,
     }
-    return Response(msgspec.json.encode(reply), media_type="application/json", headers=headers)
+    encoded = await apart_if_large(body, msgspec.json.encode, reply)
+    return Response(encoded, media_type="application/json", headers=headers)
 
 
 @router.post("/detokenize", openapi_extra=body_schema("DetokenizeRequest"))
@@ -78,8 +79,7 @@ async def detokenize(request: Request) -> Response:
     asked = await apart_if_large(body, read_fields, body, DetokenizeRequest, DETOKENIZE_FIELDS)
     service.resolve(asked.model or _first(service))
     headers = counted(request)
-    text = await apart_if_large(body, tokens.decode, asked.tokens)
-    reply = msgspec.json.encode({"prompt": text})
+    reply = await apart_if_large(body, _written_out, asked.tokens)
     return Response(reply, media_type="application/json", headers=headers)
 
 
@@ -87,6 +87,10 @@ def _read(body: bytes, service: Service) -> TokenizeRequest | Chat:
     if "messages" in json_body.read_object(body):
         return read_chat(body, service.sampling)
     return read_fields(body, TokenizeRequest, TOKENIZE_FIELDS)
+
+
+def _written_out(ids: list[int]) -> bytes:
+    return msgspec.json.encode({"prompt": tokens.decode(ids)})
 
 
 def _first(service: Service) -> str:

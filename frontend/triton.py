@@ -25,6 +25,7 @@ from tritonclient.grpc.service_pb2 import (
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from gpt_oss_triton import errors, wire
+from gpt_oss_triton.harmony.check import MAX_PROMPT_IDS
 
 log = logging.getLogger(__name__)
 _events: msgspec.json.Decoder[wire.Event] = msgspec.json.Decoder(wire.Event)
@@ -225,12 +226,16 @@ class Triton:
         """A prompt as the normalizer renders it for the engines: its token ids, and what is known of them.
 
         Raises:
-            InvalidRequest: it cannot be rendered.
+            InvalidRequest: it cannot be rendered, or has more ids than a prompt of ids may have.
             DeadlineExceeded, EngineUnavailable: as `ping`.
         """
         request = ModelInferRequest(model_name=wire.NORMALIZER_MODEL)
         _add_bytes(request, wire.PROMPT, wire.encode(prompt))
-        return _parse_prompt(await _unary(self._stub.ModelInfer(request, timeout=timeout_s)))
+        ids, info = _parse_prompt(await _unary(self._stub.ModelInfer(request, timeout=timeout_s)))
+        if len(ids) > MAX_PROMPT_IDS:
+            param = "messages" if prompt.text is None else "text"
+            raise errors.InvalidRequest(f"The prompt has more than {MAX_PROMPT_IDS} tokens.", param=param)
+        return ids.tolist(), info
 
 
 async def _unary(call: Any) -> Any:
@@ -272,9 +277,9 @@ def _parse(response: Any) -> Answer:
     return Answer(token_ids, event)
 
 
-def _parse_prompt(response: Any) -> tuple[list[int], wire.PromptInfo]:
+def _parse_prompt(response: Any) -> tuple[memoryview[int], wire.PromptInfo]:
     raw = dict(zip((t.name for t in response.outputs), response.raw_output_contents, strict=True))
-    ids = memoryview(raw[wire.PROMPT_TOKEN_IDS.name]).cast("i").tolist()
+    ids = memoryview(raw[wire.PROMPT_TOKEN_IDS.name]).cast("i")
     return ids, wire.decode(raw[wire.PROMPT_INFO.name][4:], wire.PromptInfo)
 
 

@@ -16,7 +16,7 @@ from frontend.chat_answers import ChatAnswers
 from frontend.chat_messages import Turn
 from frontend.chat_request import Chat, Effort
 from frontend.fold import Ending
-from frontend.request_body import apart_if_large, body_of
+from frontend.request_body import apart_if_large, apart_if_slow, body_of
 from frontend.request_schemas import body_schema
 from frontend.responses.input_items import input_items
 from frontend.responses.item_turns import Turns, read_items
@@ -90,7 +90,7 @@ async def _chat(
 ) -> tuple[Chat, list[str]]:
     """The chat that a response is, and where in the request its messages come from."""
     service: Service = request.app.state.service
-    chat = await apart_if_large(body, chat_from, asked, turns, effort)
+    chat = await apart_if_slow(body, chat_from, asked, turns, effort)
     load = service.load_of(service.resolve(asked.model))
     if asked.truncation == "auto" and load is not None:
         reserve = min(service.settings.output_reserve_tokens, load.max_context // 4)

@@ -17,6 +17,7 @@ from llguidance import LLMatcher
 
 from gpt_oss_triton.errors import InvalidRequest
 from gpt_oss_triton.harmony.check import check_schema
+from gpt_oss_triton.harmony.schema_work import check_work
 
 MAX_SCHEMA_CHARS = 65_536  # as JSON; compiling 2,000 properties takes 0.1 s
 MAX_GRAMMAR_CHARS = 262_144
@@ -84,12 +85,14 @@ def check_enforceable(schema: dict[str, Any], param: str, *, strict: bool = True
     """Refuse a schema that no grammar can be made of.
 
     Raises:
-        InvalidRequest: it is no schema, or too large; or, where it is strict, has keywords that cannot be enforced.
+        InvalidRequest: it is no schema, or too large, or too much work; or, where it is strict, has keywords that
+            cannot be enforced.
     """
     check_schema(schema, param)
     text = _guided(schema, strict)
     if len(text) > MAX_SCHEMA_CHARS:
         raise InvalidRequest(f"A schema may have at most {MAX_SCHEMA_CHARS} characters.", param=param)
+    check_work(schema, param)
     if reason := _fault(text):
         raise InvalidRequest(f"The schema cannot be enforced: {reason}", param=param)
 
@@ -114,11 +117,13 @@ def _final(schema: dict[str, Any] | None, strict: bool) -> list[str]:
 
 
 def _guided(schema: dict[str, Any], strict: bool) -> str:
-    """The schema with llguidance's own options, which a caller does not choose."""
+    """The schema with llguidance's own options, which a caller does not choose, and without the address that it gives
+    itself: that could have another schema inside of it read in its place."""
     options: dict[str, Any] = {"whitespace_pattern": _WHITESPACE}
     if not strict:
         options["lenient"] = True
-    return json.dumps({**schema, "x-guidance": options})
+    unaddressed = {key: value for key, value in schema.items() if key not in ("$id", "id")}
+    return json.dumps({**unaddressed, "x-guidance": options})
 
 
 @lru_cache(maxsize=256)

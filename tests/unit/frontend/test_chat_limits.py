@@ -52,6 +52,19 @@ async def test_a_cached_answer_counts_as_a_request_of_its_key(
     assert len(fake.requests) == 1, "the second one came from the cache"
 
 
+SEVERAL = {PATH: {**CHAT, "n": 3}, "/v1/completions": {"model": ENSEMBLE, "prompt": ["a", "b"], "n": 2}}
+
+
+@pytest.mark.parametrize("path", SEVERAL)
+@pytest.mark.parametrize("temperature", [0, 1], ids=["cached", "computed"])
+async def test_several_answers_are_one_request_of_their_key(
+    http: httpx.AsyncClient, path: str, temperature: int
+) -> None:
+    body = SEVERAL[path] | {"temperature": temperature}
+    answers = [await http.post(path, json=body, headers=bearer("two")) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+
+
 async def test_who_is_limited_learns_how_much_is_left(http: httpx.AsyncClient) -> None:
     answers = [await http.post(PATH, json=CHAT, headers=bearer("two")) for _ in range(3)]
     assert [answer.headers["x-ratelimit-limit-requests"] for answer in answers] == ["2", "2", "2"]

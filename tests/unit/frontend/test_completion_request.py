@@ -8,6 +8,7 @@ import pytest
 from frontend.completion_fields import FIELDS
 from frontend.completion_request import CompletionRequest, read_completion
 from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
+from gpt_oss_triton.harmony.check import MAX_PROMPT_IDS
 from gpt_oss_triton.wire import GenerationOptions, PromptRequest
 
 MINIMAL = {"model": "m", "prompt": "Once"}
@@ -86,6 +87,8 @@ def test_stop_strings_stay_with_the_shim() -> None:
         ({"prompt": [[201_088]]}, "prompt[0]"),
         ({"prompt": [True]}, "prompt"),
         ({"prompt": [{}]}, "prompt[0]"),
+        ({"prompt": [1] * (MAX_PROMPT_IDS + 1)}, "prompt"),
+        ({"prompt": [[1], [1] * (MAX_PROMPT_IDS + 1)]}, "prompt[1]"),
         ({"prompt": ["a"] * 129}, "prompt"),
         ({"prompt": ["a"] * 65, "n": 2}, "n"),
         ({"n": 0}, "n"),

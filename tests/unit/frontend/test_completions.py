@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -12,6 +13,10 @@ import pytest
 from fastapi import FastAPI
 from openai import AsyncOpenAI
 
+from frontend import service as service_module
+from frontend.admission.ask import Ask
+from frontend.dispatch import Dispatch
+from frontend.routing.prefix_index import Point, prefix_points
 from frontend.service import Service
 from gpt_oss_triton.errors import ContextLengthExceeded, InternalError
 from gpt_oss_triton.harmony import tokens
@@ -259,6 +264,55 @@ async def test_disconnect_cancels_every_run(
     await until(lambda: set(fake.cancelled) == {request.id for request in fake.requests})
     service: Service = app.state.service
     assert service.in_flight == 0
+
+
+async def test_the_work_on_a_prompt_is_done_once(
+    api: AsyncOpenAI, fake: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked_on: list[PromptRequest] = []
+    written_out: list[list[int]] = []
+    asks: list[Ask] = []
+    decode, dispatch = tokens.decode, Service.dispatch
+
+    def prefixes(prompt: PromptRequest, salt: str, prompt_tokens: int) -> list[Point]:
+        worked_on.append(prompt)
+        return prefix_points(prompt, salt, prompt_tokens)
+
+    def noted_decode(ids: list[int]) -> str:
+        written_out.append(ids)
+        return decode(ids)
+
+    def noted_dispatch(service: Service, ask: Ask, *args: Any) -> Dispatch:
+        asks.append(ask)
+        return dispatch(service, ask, *args)
+
+    monkeypatch.setattr(service_module, "prefix_points", prefixes)
+    monkeypatch.setattr(tokens, "decode", noted_decode)
+    monkeypatch.setattr(Service, "dispatch", noted_dispatch)
+    prompts = [encode_text("a b c"), encode_text("d e")]
+    answer = await api.completions.create(model=ENSEMBLE, prompt=prompts, n=3, echo=True)
+    assert [choice.text for choice in answer.choices] == ["a b c"] * 3 + ["d e"] * 3
+    assert worked_on == [PromptRequest(token_ids=ids) for ids in prompts]
+    assert written_out == prompts
+    assert sorted(ask.estimate.prompt_tokens for ask in asks) == [2] * 3 + [3] * 3
+    assert len({ask.booking for ask in asks}) == 6
+    assert len({id(ask.excluded) for ask in asks}) == 6, "what has failed one may answer another"
+    assert len({id(ask.record) for ask in asks}) == 6
+
+
+async def test_the_work_on_a_long_prompt_holds_nobody_up(
+    api: AsyncOpenAI, fake: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def prefixes(prompt: PromptRequest, salt: str, prompt_tokens: int) -> list[Point]:
+        threads.append(threading.current_thread())
+        return prefix_points(prompt, salt, prompt_tokens)
+
+    monkeypatch.setattr(service_module, "prefix_points", prefixes)
+    await api.completions.create(model=ENSEMBLE, prompt=["a " * 150_000, "b"], n=2)
+    assert len(threads) == 2
+    assert threading.current_thread() not in threads
 
 
 async def test_errors_have_the_envelope(api: AsyncOpenAI, app: FastAPI) -> None:

@@ -10,10 +10,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from frontend import normalizing
+from frontend import normalizing, request_body, triton
 from frontend.caller import ANONYMOUS, Caller
 from frontend.reasoning_memory import ReasoningMemory
 from gpt_oss_triton.harmony import tokens
+from gpt_oss_triton.harmony.check import MAX_PROMPT_IDS
 from gpt_oss_triton.harmony.normalize import normalized_key, prompt_hash
 from gpt_oss_triton.harmony.render import render
 from gpt_oss_triton.wire import Message, PromptRequest
@@ -103,6 +104,8 @@ async def test_no_ids_no_text(http: httpx.AsyncClient) -> None:
         ("/detokenize", {"tokens": [-1]}, "tokens[0]"),
         ("/detokenize", {"tokens": [1, 201_088]}, "tokens[1]"),
         ("/detokenize", {"tokens": "x"}, "tokens"),
+        ("/detokenize", {"tokens": [1] * (MAX_PROMPT_IDS + 1)}, "tokens"),
+        ("/tokenize", {"prompt": "x" * (MAX_PROMPT_IDS + 1)}, "prompt"),
         (RENDER, {"model": ENSEMBLE}, "messages"),
     ],
 )  # fmt: skip
@@ -112,6 +115,46 @@ async def test_bad_requests_name_the_field(
     response = await http.post(path, json=body)
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/tokenize", {"prompt": "one two three"}, "prompt"),
+        ("/tokenize", CHAT, "messages"),
+        (RENDER, CHAT, "messages"),
+    ],
+)
+async def test_more_tokens_than_any_prompt_may_have(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any], param: str
+) -> None:
+    monkeypatch.setattr(triton, "MAX_PROMPT_IDS", 2)
+    response = await http.post(path, json=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/tokenize", {"prompt": "a " * 150_000}),
+        ("/detokenize", {"tokens": [1] * 150_000}),
+        (RENDER, {**CHAT, "messages": [{"role": "user", "content": "a " * 150_000}]}),
+    ],
+)
+async def test_a_large_answer_is_written_in_a_thread(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+) -> None:
+    done: list[Any] = []
+
+    async def noted(work: Any, *args: Any) -> Any:
+        done.append(work(*args))
+        return done[-1]
+
+    monkeypatch.setattr(request_body.asyncio, "to_thread", noted)
+    response = await http.post(path, json=body)
+    assert response.status_code == 200
+    assert response.content in done
 
 
 @pytest.mark.parametrize(

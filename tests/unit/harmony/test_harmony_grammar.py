@@ -158,7 +158,7 @@ def test_properties_come_in_the_callers_order() -> None:
         ({"type": "string", "pattern": "(?=a)"}, "look-around"),
         ({"type": "robot"}, "robot"),
         ({"properties": 5}, "properties"),
-        ({"$ref": "https://example.org/schema"}, "Resource"),
+        ({"$ref": "https://example.org/schema"}, "no place"),
         ({"type": "integer", "minimum": 2, "maximum": 1}, "minimum"),
         ({"title": "x" * 70_000}, "65536"),
     ],
@@ -185,6 +185,14 @@ def test_references_are_followed() -> None:
     grammar = answer_grammar(answer=schema)
     assert accepts(grammar, '<|channel|>final<|message|>{"kids": [{"kids": []}, {}]}<|return|>')
     assert not accepts(grammar, '<|channel|>final<|message|>{"kids": [1]}<|return|>')
+
+
+def test_the_address_that_a_schema_gives_itself_does_not_count() -> None:
+    schema = {"$id": "#/$defs/other", "type": "integer", "$defs": {"other": {"type": "string"}}}
+    check_enforceable(schema, "p")
+    grammar = answer_grammar(answer=schema)
+    assert accepts(grammar, "<|channel|>final<|message|>1<|return|>")
+    assert not accepts(grammar, '<|channel|>final<|message|>"1"<|return|>')
 
 
 def test_a_grammar_has_a_most_size() -> None:
