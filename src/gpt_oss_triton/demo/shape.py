@@ -6,7 +6,7 @@ from gpt_oss_triton.checkpoint.shapes import Shape
 
 DEMO_SHAPE = Shape(
     hidden=256,
-    layers=6,
+    layers=8,
     experts=8,
     heads=4,
     kv_heads=2,
