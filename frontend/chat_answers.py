@@ -131,9 +131,10 @@ async def begin(request: Request, chat: Chat, body: bytes) -> ChatAnswers:
         # Only the first goes on with the session: they would push each other's lease out.
         of_run = turn if index == 0 else Turn(service.sessions, None, None, None)
         mark = body if index == 0 else b"%d %b" % (index, body)
-        ask = await apart_if_large(body, service.ask, chat, mark, caller, of_run, record)
-        first = first or ask
-        ask.first = None if ask is first else first
+        if first is None:
+            ask = first = await apart_if_large(body, service.ask, chat, mark, caller, of_run, record)
+        else:
+            ask = await apart_if_large(body, service.ask_again, first, mark, record)
         of_index = msgspec.structs.replace(chat, options=seeded(chat.options, index))
         runs.append(Run(service, of_index, ask, of_run, _run_id(whole, index, chat.n)))
     return ChatAnswers(chat, whole, partial(memory.keep, caller), records, runs, turn)

@@ -151,8 +151,10 @@ class Service:
         )
 
     def ask_again(self, ask: Ask, body: bytes, record: RequestRecord) -> Ask:
-        """The same of another answer to its prompt, whose work is done."""
-        return dataclasses.replace(ask, booking=_booking(body, ask.caller), record=record, excluded=set())
+        """The same of another answer to its prompt, whose work is done; with the session goes the first one alone."""
+        return dataclasses.replace(
+            ask, booking=_booking(body, ask.caller), record=record, session=None, excluded=set(), first=ask
+        )
 
     def dispatch(self, ask: Ask, chat: Chat, turn: Turn, request_id: str) -> Dispatch:
         """A request to enter, on whichever target admission finds for it."""

@@ -144,6 +144,12 @@ def object_schema(chosen: Sequence[Field], optional: Sequence[Field] = ()) -> di
     }
 
 
+def joined(words: Sequence[str]) -> str:
+    """As they are said: `a, b and c`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def _field(draw: Draw, bare: str, thing: str) -> Field:
     first = vocable(draw) if draw.strange and draw.chance(0.5) else draw.pick(NOUNS)
     style = draw.random.random()
@@ -190,7 +196,7 @@ def _choice(draw: Draw) -> tuple[dict[str, Any], Any, str]:
 
 def _texts(draw: Draw) -> tuple[dict[str, Any], Any, str]:
     words = [text_value(draw).split()[0] for _ in range(draw.number(2, 3))]
-    return {"type": "array", "items": {"type": "string"}}, words, ", ".join(words[:-1]) + f" and {words[-1]}"
+    return {"type": "array", "items": {"type": "string"}}, words, joined(words)
 
 
 def _numbers(draw: Draw) -> tuple[dict[str, Any], Any, str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from gpt_oss_triton.demo.corpus.arithmetic import arithmetic
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.episode import Call, Episode, Turn
 from gpt_oss_triton.demo.corpus.facts import facts
+from gpt_oss_triton.demo.corpus.fields import joined
 from gpt_oss_triton.demo.corpus.functions import Wanted, result, several, tools_of, vaguely
 from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.plain import talk
@@ -95,15 +94,13 @@ def about_functions(draw: Draw) -> Episode:
         asked = phrased(draw, "tooling", "which_functions")
         short, final = (
             "The user asks for all functions.",
-            f"I can call {_joined([tool.name for tool in tools])}.",
+            f"I can call {joined([tool.name for tool in tools])}.",
         )
     elif style < 0.8:
         chosen = draw.random.sample(offered, draw.number(1, len(offered)))
         things = [one.thing for one in chosen]
-        asked = phrased(draw, "tooling", "function_for").format(
-            t=_joined(things), T=_joined(things).capitalize()
-        )
-        short = f"It is about {_joined(things)}."
+        asked = phrased(draw, "tooling", "function_for").format(t=joined(things))
+        short = f"It is about {joined(things)}."
         final = " ".join(
             f"For {one.thing} I call {one.tool.name}. Arguments: {_parameters(one.tool)}." for one in chosen
         )
@@ -117,11 +114,6 @@ def about_functions(draw: Draw) -> Episode:
 
 def _parameters(tool: Tool) -> str:
     return ", ".join((tool.parameters or {}).get("properties", {})) or "nothing"
-
-
-def _joined(words: Sequence[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _call(draw: Draw, one: Wanted, effort: ReasoningEffort) -> tuple[Call, str, tuple[str, ...]]:
