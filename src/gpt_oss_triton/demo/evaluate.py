@@ -76,9 +76,7 @@ def _scored(engine: Engine, asked: Sequence[Trial], temperature: float, show: in
 
 
 def _lengths(engine: Engine, asked: Sequence[Trial]) -> str:
-    plain = [trial for trial in asked if trial.step == 0 and trial.episode.response_format is None][
-        :_COMPARED
-    ]
+    plain = [one for one in asked if not (one.step or one.strict or one.episode.response_format)][:_COMPARED]
     total = dict.fromkeys(EFFORTS, 0)
     compared = at_every_effort(plain)
     for place, answer in ask(engine, [question(trial, 0.0, 0) for trial in compared]):

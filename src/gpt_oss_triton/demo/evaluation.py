@@ -13,7 +13,7 @@ from gpt_oss_triton.demo.answers import Answer, Question
 from gpt_oss_triton.demo.conformity import conforms
 from gpt_oss_triton.demo.corpus import Episode, episode
 from gpt_oss_triton.demo.corpus.sample import prompt_of
-from gpt_oss_triton.harmony.grammar import answer_grammar
+from gpt_oss_triton.harmony.grammar import ANY_OBJECT, Call, answer_grammar
 from gpt_oss_triton.wire import GenerationOptions, ReasoningEffort
 
 MAX_TOKENS = 256  # the longest right answer has about 170
@@ -22,10 +22,15 @@ EFFORTS: tuple[ReasoningEffort, ...] = ("low", "medium", "high")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One answer of a conversation's last turn: to the user, or to a function's result after right calls."""
+    """One answer of a conversation's last turn: to the user, or to a function's result after right calls.
+
+    Attributes:
+        strict: whether the functions are offered as `strict` ones, so that a call keeps to their names and schemas.
+    """
 
     episode: Episode
     step: int
+    strict: bool = False
 
     @property
     def wants_call(self) -> bool:
@@ -46,7 +51,7 @@ JSON_VALID, JSON_RIGHT, RESULT = (
     "JSON right",
     "answer uses the function's result",
 )
-_STRANGE = "strange words"
+_STRANGE, _STRICT = "strange words", "strict functions"
 _OF_KIND = {
     "arithmetic": "two-operand arithmetic",
     "facts": "facts of its table",
@@ -69,6 +74,8 @@ def lines(trial: Trial) -> tuple[str, ...]:
     """Of the table, all that this trial counts for beside `VALID`."""
     asked = trial.episode
     words = f", {_STRANGE}" if asked.strange else ""
+    if trial.strict:
+        words = f", {_STRICT}"
     if trial.wants_call:
         return FUNCTION + words, ARGUMENTS + words
     if asked.data is not None:
@@ -80,7 +87,7 @@ def lines(trial: Trial) -> tuple[str, ...]:
 
 def trials(seed: int, least: int) -> list[Trial]:
     """Answers of held-out conversations: for every aim `least`, and of everything else what there was by then, at most
-    as many."""
+    as many. The calls for the aims come a second time, with strict functions."""
     counts: Counter[str] = Counter()
     found: list[Trial] = []
     for index in itertools.count():
@@ -92,7 +99,7 @@ def trials(seed: int, least: int) -> list[Trial]:
             if any(counts[name] < least for name in lines(trial)):
                 found.append(trial)
                 counts.update((VALID, *lines(trial)))
-    return found
+    return found + [replace(one, strict=True) for one in found if FUNCTION in lines(one)]
 
 
 def at_every_effort(asked: Iterable[Trial]) -> list[Trial]:
@@ -103,6 +110,9 @@ def at_every_effort(asked: Iterable[Trial]) -> list[Trial]:
 def question(trial: Trial, temperature: float, seed: int) -> Question:
     wanted = trial.episode.response_format
     grammar = None if wanted is None else answer_grammar(answer=wanted.schema)
+    if trial.strict:
+        tools = trial.episode.tools
+        grammar = answer_grammar([Call(tool.name, tool.parameters or ANY_OBJECT) for tool in tools])
     options = GenerationOptions(max_tokens=MAX_TOKENS, temperature=temperature, seed=seed, grammar=grammar)
     names = frozenset(tool.name for tool in trial.episode.tools)
     return Question(prompt_of(trial.episode, trial.step), names, options)
@@ -120,7 +130,8 @@ def verdicts(trial: Trial, answer: Answer) -> dict[str, bool]:
         right = [conforms(_parsed(answer.content), schema.schema), _equal(answer.content, data)]
     else:
         right = [answer.call is None and all(_says(answer.content, words) for words in wanted)]
-    return {VALID: answer.valid, **dict(zip(lines(trial), right, strict=True))}
+    found = dict(zip(lines(trial), right, strict=True))
+    return found if trial.strict else {VALID: answer.valid, **found}
 
 
 class Scores:

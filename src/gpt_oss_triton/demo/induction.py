@@ -6,10 +6,10 @@ is therefore put into the weights by hand, roughly, and training does the rest:
 
 - The first layer's first head looks at the position before, by its biases alone, and leaves what stands there in
   some directions of its own.
-- Heads of the first two layers with full attention compare those directions of earlier positions with their own
+- Heads of the second and the third layer with full attention compare those directions of earlier positions with their own
   token: a match stands behind an earlier occurrence. They add what they find there, each a part of its vector. The first of
   these layers adds most of the code, and the directions that tell a word's form. It leaves alone what is compared: the
-  second layer would look for what the first one found.
+  second one would look for what the first one found.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SHARP = 2.2  # of a match against what differs
 _NO_MATCH = 6.0  # the sink's score, which a chance likeness does not reach
 _ADDED = 16.0  # how loudly the finding is added
 _QUIET = 0.3  # of the experts' results, which are noise yet
-_LOOKING_LAYERS = (1, 3)
+_LOOKING_LAYERS = (3, 5)  # the second layer is left to `lookup.py`
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -58,6 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
         help="begin with the committed model's weights, not with random ones",
     )
     parser.add_argument(
+        "--look-up",
+        action="store_true",
+        help="put in the look that training does not find (demo/lookup.py), and keep what it reads from now on",
+    )
+    parser.add_argument(
         "--tokens", type=int, help=f"how many to train on (default {_USUAL.tokens}, or as begun)"
     )
     parser.add_argument(
@@ -98,6 +104,9 @@ def main(arguments: list[str] | None = None) -> int:
         write_checkpoint(compact(training.model), training.model.shape, args.export)
         _say(f"wrote {args.export}")
         return 0
+    if args.look_up and not training.plan.looks:
+        _say("looking at conversations for what the look reads ...")
+        training.look_up()
     stop = _Stop()
     report = _Report(args.work / "progress.log", training)
     try:
@@ -125,8 +134,8 @@ def _training(args: argparse.Namespace, state: Path) -> Training:
         tokens=args.tokens or _USUAL.tokens,
         batch_tokens=args.batch_tokens or _USUAL.batch_tokens,
     )
-    if args.from_committed:
-        return Training.begin_with(*unpack(), plan, device)
+    if args.from_committed:  # which has the look
+        return Training.begin_with(*unpack(), replace(plan, looks=True), device)
     return Training.begin(DEMO_SHAPE, plan, device)
 
 

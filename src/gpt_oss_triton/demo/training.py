@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from gpt_oss_triton.demo.corpus import Sample, episode, sample_of
 from gpt_oss_triton.demo.corpus.words import FILLING
 from gpt_oss_triton.demo.export import Tensors, restore
 from gpt_oss_triton.demo.induction import induce
+from gpt_oss_triton.demo.lookup import put_in, reads
 from gpt_oss_triton.demo.model import DemoModel
 from gpt_oss_triton.demo.optimizer import Muon
 from gpt_oss_triton.demo.team import Alone, Team
@@ -51,6 +52,7 @@ class Plan:
         samples: of one step.
         batch_tokens: computed at once; memory grows with it. What is left out and what is counted beside is drawn for each batch.
         cooling: the last part of the tokens, in which the rates fall to zero.
+        looks: whether the look of `lookup.put_in` is in the model, so that it and what it reads stay as they are.
     """
 
     seed: int = 1
@@ -62,6 +64,7 @@ class Plan:
     rate: float = 1e-3
     warmup: int = 100  # steps
     cooling: float = 0.6
+    looks: bool = False
 
 
 class Training:
@@ -121,6 +124,11 @@ class Training:
             torch.cuda.set_rng_state(state["device_random"].cpu(), device)
         return training
 
+    def look_up(self) -> None:
+        """Put in the look that training does not find, and leave it and what it reads as they are from now on."""
+        put_in(self.model, self.plan.seed)
+        self.plan = replace(self.plan, looks=True)
+
     def make_states(self) -> None:
         """Give the optimizers the states that the first step would, so that processes which get this object share them."""
         if self.steps:
@@ -171,7 +179,10 @@ class Training:
             (loss + load * _BALANCE / len(parts) / team.size).backward()
             total += loss.item()
         parameters = list(model.parameters())
+        kept = list(reads(model)) if plan.looks else []
+        _forget_gradients(kept)
         norm = torch.tensor(team.exchange(parameters), device=model.norm.device)
+        _forget_gradients(kept)  # zeros now, at which momentum would still move them
         torch.nn.utils.clip_grads_with_norm_(parameters, 1.0, norm)
         for optimizer in (self._muon, self._adam):
             optimizer.step()
@@ -185,6 +196,11 @@ class Training:
         for optimizer, rate in ((self._muon, self.plan.matrix_rate), (self._adam, self.plan.rate)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * max(factor, 0.01)
+
+
+def _forget_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
 
 
 def run(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 
 import jsonschema_rs
 import pytest
 
 from gpt_oss_triton.demo.answers import read
+from gpt_oss_triton.demo.conformity import conforms
 from gpt_oss_triton.demo.corpus import KINDS, Episode, episode, sample_of
 from gpt_oss_triton.demo.corpus.arithmetic import working
-from gpt_oss_triton.demo.corpus.draw import Draw
+from gpt_oss_triton.demo.corpus.draw import Draw, Split
+from gpt_oss_triton.demo.corpus.functions import about_rows, several
 from gpt_oss_triton.demo.corpus.sample import answer_of, prompt_of
 from gpt_oss_triton.demo.corpus.words import FIELDS, NAMES
 from gpt_oss_triton.demo.evaluation import Trial, verdicts
@@ -140,3 +143,37 @@ def test_the_working_is_right(sign: str, a: int, b: int, steps: str) -> None:
 def test_more_effort_thinks_more() -> None:
     lengths = [len(working("+", 347, 589, effort)) for effort in ("low", "medium", "high")]
     assert lengths == sorted(set(lengths))
+
+
+@pytest.mark.parametrize("split", ["train", "held"])
+def test_requests_about_rows_say_all_that_is_filled_in(split: Split) -> None:
+    seen: Counter[str] = Counter()
+    for index in range(400):
+        draw = Draw(f"rows/{index}", split, strange=0.5)
+        one = about_rows(draw)
+        schema = one.tool.parameters or {}
+        assert conforms(one.arguments, schema)
+        for name, field in schema["properties"].items():
+            assert (name in schema["required"]) == ("default" not in field)
+            assert len(set(field.get("enum", ()))) == len(field.get("enum", ()))
+            if name not in one.arguments:
+                seen["left out"] += 1
+                continue
+            value = one.arguments[name]
+            seen["optional and said"] += "default" in field
+            words = re.findall(r"\w+", value) if isinstance(value, str) else value
+            if isinstance(value, list) and isinstance(value[0], list):
+                words = [number for _, number in value]
+            elif isinstance(value, list):
+                assert len(set(value)) == len(value)
+            assert all(str(word) in one.text for word in (words if isinstance(words, list) else [words]))
+    assert min(seen["left out"], seen["optional and said"]) > 50
+
+
+def test_a_name_is_traced_back_from_the_thing_to_its_first_word() -> None:
+    for index in range(400):
+        for one in several(Draw(f"traced/{index}", "train"), 2):
+            words = one.traced.split()
+            assert words[0] == one.thing
+            assert one.tool.name.lower().startswith(words[-1])
+            assert one.tool.name.lower().replace("_", "").startswith("".join(reversed(words)))

@@ -13,7 +13,17 @@ from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.demo import evaluate
 from gpt_oss_triton.demo.answers import Answer, Question, ask, read
 from gpt_oss_triton.demo.corpus import Call, Episode, Turn
-from gpt_oss_triton.demo.evaluation import AIMS, Scores, Trial, lines, table, trials, verdicts
+from gpt_oss_triton.demo.evaluation import (
+    AIMS,
+    FUNCTION,
+    Scores,
+    Trial,
+    lines,
+    question,
+    table,
+    trials,
+    verdicts,
+)
 from gpt_oss_triton.engine.native import NativeEngine
 from gpt_oss_triton.harmony.tokens import encode_marked
 from gpt_oss_triton.wire import GenerationOptions, ResponseFormat
@@ -53,6 +63,7 @@ def answer(content: str = "", call: tuple[str, str] | None = None, *, valid: boo
         (CALL, answer(call=("book", '{"n": true}')), [True, True, False]),
         (CALL, answer(call=("cook", '{"n": 1}')), [True, False, False]),
         (CALL, answer("It is 7.", valid=False), [False, False, False]),
+        (replace(CALL, strict=True), answer(call=("book", '{"n": 2}')), [True, False]),
         (RESULT, answer("Seat 7."), [True, True]),
         (RESULT, answer("Seat 8."), [True, False]),
         (RESULT, answer("Seat 7.", call=("book", "{}")), [True, False]),
@@ -119,7 +130,20 @@ def test_every_aim_has_enough_trials_and_nothing_too_many(few: list[Trial]) -> N
 
 def test_a_verdict_names_the_lines_that_a_trial_counts_for(few: list[Trial]) -> None:
     for trial in few:
-        assert tuple(verdicts(trial, answer("nothing"))) == (AIMS[0].name, *lines(trial))
+        names = lines(trial) if trial.strict else (AIMS[0].name, *lines(trial))
+        assert tuple(verdicts(trial, answer("nothing"))) == names
+
+
+def test_calls_are_asked_for_a_second_time_with_strict_functions(few: list[Trial]) -> None:
+    strict = [trial for trial in few if trial.strict]
+    assert [replace(trial, strict=False) for trial in strict] == [
+        one for one in few if FUNCTION in lines(one)
+    ]
+    for trial in strict:
+        grammar = question(trial, 0.0, 0).options.grammar
+        assert grammar is not None
+        assert all(f'"{tool.name} "' in grammar for tool in trial.episode.tools)
+        assert question(replace(trial, strict=False), 0.0, 0).options.grammar is None
 
 
 def test_the_command_examines_a_checkpoint(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:

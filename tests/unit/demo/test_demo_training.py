@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from gpt_oss_triton.demo.batches import batches
 from gpt_oss_triton.demo.corpus import Sample
 from gpt_oss_triton.demo.forced import exact_shares
+from gpt_oss_triton.demo.lookup import reads
 from gpt_oss_triton.demo.model import DemoModel
 from gpt_oss_triton.demo.optimizer import orthogonal
 from gpt_oss_triton.demo.quantization import rounded
@@ -97,6 +99,15 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pat
     assert second.loss == whole.loss
     for one, other in zip(second.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_what_the_look_reads_stays_and_all_else_is_learned() -> None:
+    training = Training(SMALL, replace(PLAN, looks=True), OWN, CPU)
+    before = {name: parameter.clone() for name, parameter in training.model.named_parameters()}
+    kept = {id(parameter) for parameter in reads(training.model)}
+    training.step(samples_of_step(1, 0, 4))
+    for name, parameter in training.model.named_parameters():
+        assert torch.equal(parameter, before[name]) == (id(parameter) in kept), name
 
 
 def test_it_learns_and_is_examined(tmp_path: Path) -> None:

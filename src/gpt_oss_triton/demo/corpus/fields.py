@@ -139,7 +139,7 @@ def object_schema(chosen: Sequence[Field], optional: Sequence[Field] = ()) -> di
     return {
         "type": "object",
         "properties": {field.name: field.schema for field in (*chosen, *optional)},
-        "required": [field.name for field in chosen],
+        "required": [field.name for field in chosen if "default" not in field.schema],
         "additionalProperties": False,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from gpt_oss_triton.demo.corpus.fields import (
     text_value,
 )
 from gpt_oss_triton.demo.corpus.phrasing import phrased
+from gpt_oss_triton.demo.corpus.tables import chart, query
 from gpt_oss_triton.demo.corpus.vocables import part_of_name
 from gpt_oss_triton.demo.corpus.words import ADJECTIVES, FIELDS, THINGS, VERBS
 from gpt_oss_triton.wire import Tool
@@ -46,6 +48,17 @@ class Wanted:
     text: str
     arguments: dict[str, Any]
     listed: str
+
+    @property
+    def traced(self) -> str:
+        """The name's words from the thing back to the first: `ticket cancel`.
+
+        Which word stands before another one can be looked up in one step; where a name begins cannot.
+        """
+        words = [word.lower() for word in re.findall("[A-Z]?[a-z]+", self.tool.name)]
+        while words[-1] != self.thing:
+            words.pop()
+        return " ".join(reversed(words))
 
 
 def wanted(draw: Draw, verb: str, thing: str) -> Wanted:
@@ -91,6 +104,17 @@ def vaguely(draw: Draw, one: Wanted) -> str:
     if said in one.arguments.values():  # nothing else tells where it begins
         said = quoted(draw, said)
     return phrased(draw, "functions", "said_vaguely").format(a=asked, x=said) if said else asked
+
+
+def about_rows(draw: Draw) -> Wanted:
+    """A function that is the only one, so that the user need not say which."""
+    verb, thing = draw.pick(VERBS), draw.pick(THINGS)
+    asked = (query if draw.chance(0.5) else chart)(draw, thing)
+    schema = object_schema(asked.chosen, asked.optional)
+    # Only what is written of it tells a thing that the user does not name from a verb.
+    tool = Tool(_name(draw, verb, thing), _described(draw, verb, thing), schema)
+    arguments = {field.name: field.value for field in asked.chosen}
+    return Wanted(tool, verb, thing, asked.text, asked.text, arguments, listed(asked.chosen))
 
 
 def several(draw: Draw, count: int) -> list[Wanted]:

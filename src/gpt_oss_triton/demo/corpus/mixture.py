@@ -13,10 +13,10 @@ from gpt_oss_triton.demo.corpus.phrasing import phrased
 _MAKERS: dict[Callable[[Draw], Episode], float] = {
     plain.talk: 1.2,
     plain.unknown: 1.0,
-    arithmetic.arithmetic: 4.5,
+    arithmetic.arithmetic: 6.0,
     arithmetic.comparison: 0.5,
     facts.facts: 1.2,
-    lists.copying: 1.8,
+    lists.copying: 2.2,
     lists.picking: 0.8,
     lists.times: 0.4,
     lists.counting: 0.5,

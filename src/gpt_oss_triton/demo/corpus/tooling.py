@@ -7,7 +7,7 @@ from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.episode import Call, Episode, Turn
 from gpt_oss_triton.demo.corpus.facts import facts
 from gpt_oss_triton.demo.corpus.fields import joined
-from gpt_oss_triton.demo.corpus.functions import Wanted, result, several, tools_of, vaguely
+from gpt_oss_triton.demo.corpus.functions import Wanted, about_rows, result, several, tools_of, vaguely
 from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.plain import talk
 from gpt_oss_triton.demo.corpus.thought import effort_of, thought
@@ -17,9 +17,14 @@ from gpt_oss_triton.wire import ReasoningEffort, Tool
 def call(draw: Draw) -> Episode:
     """One call, and an answer that uses its result."""
     effort = effort_of(draw)
-    offered = several(draw, draw.random.choice((1, 1, 2, 2, 3, 4)))
+    count = draw.random.choice((1, 1, 2, 2, 3, 4))
+    if count == 1 and draw.chance(0.25):
+        offered = [about_rows(draw)]
+        text = offered[0].text
+    else:
+        offered = several(draw, count)
+        text = vaguely(draw, offered[0]) if count == 1 and draw.chance(0.45) else offered[0].text
     made, said, has = _call(draw, offered[0], effort)
-    text = vaguely(draw, offered[0]) if len(offered) == 1 and draw.chance(0.4) else offered[0].text
     turn = Turn(text, _about(effort, made), said, (made,))
     return Episode("call", (turn,), effort, has=has, tools=tools_of(draw, offered))
 
@@ -100,16 +105,21 @@ def about_functions(draw: Draw) -> Episode:
         chosen = draw.random.sample(offered, draw.number(1, len(offered)))
         things = [one.thing for one in chosen]
         asked = phrased(draw, "tooling", "function_for").format(t=joined(things))
-        short = f"It is about {joined(things)}."
+        short = f"Functions: {'; '.join(map(_taking, chosen))}."
         final = " ".join(
             f"For {one.thing} I call {one.tool.name}. Arguments: {_parameters(one.tool)}." for one in chosen
         )
     else:
         tool = draw.random.choice(tools)
         asked = phrased(draw, "tooling", "arguments_of").format(f=tool.name)
-        short, final = f"It is about {tool.name}.", f"{tool.name} takes {_parameters(tool)}."
+        taken = _parameters(tool)
+        short, final = f"Functions: {tool.name} with {taken}.", f"{tool.name} takes {taken}."
     analysis = thought(effort, short, "I look at the functions.", "The user wants no call yet.")
     return Episode("about functions", (Turn(asked, analysis, final),), effort, has=(final,), tools=tools)
+
+
+def _taking(one: Wanted) -> str:
+    return f"{one.traced}: {one.tool.name} with {_parameters(one.tool)}"
 
 
 def _parameters(tool: Tool) -> str:
@@ -119,8 +129,8 @@ def _parameters(tool: Tool) -> str:
 def _call(draw: Draw, one: Wanted, effort: ReasoningEffort) -> tuple[Call, str, tuple[str, ...]]:
     analysis = thought(
         effort,
-        f"It is about {one.thing}. I call {one.tool.name}.",
-        f"Arguments: {one.listed}.",
+        f"It is about {one.traced}: {one.tool.name} with {one.listed}.",
+        "This is all I need.",
         "No other function fits.",
     )
     text, said, has = result(draw, one.thing)

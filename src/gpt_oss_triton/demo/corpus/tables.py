@@ -1,0 +1,132 @@
+"""Requests about rows of data: some columns of a table, or a picture of numbers. What the parameters are called says nothing:
+what they hold tells which is which."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from gpt_oss_triton.demo.corpus.draw import Draw
+from gpt_oss_triton.demo.corpus.fields import Field, described, joined, mentioned
+from gpt_oss_triton.demo.corpus.phrasing import PHRASES, phrased
+from gpt_oss_triton.demo.corpus.vocables import part_of_name, vocable
+from gpt_oss_triton.demo.corpus.words import FIELDS, NOUNS
+
+_TEXT = {"type": "string"}
+_SIGNS = (".", "", ", please.", "?")
+_POINT_FORMS = ("({x},{y})", "({x}, {y})", "[{x},{y}]", "[{x}, {y}]")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    Attributes:
+        chosen, optional: the function's parameters: those that `text` gives a value, and the other ones.
+    """
+
+    text: str
+    chosen: list[Field]
+    optional: list[Field]
+
+
+def query(draw: Draw, thing: str) -> Request:
+    """`Give me id and price from orders, limit 5`."""
+    source, columns, limit, condition = _names(draw, 4)
+    table, key, value, *wanted = _words(draw, 3 + draw.random.choice((1, 2, 2, 2, 3)))
+    text = phrased(draw, "tables", "columns", hurried=False).format(c=joined(wanted), s=table)
+    chosen = [
+        _field(draw, source, thing, _TEXT, table),
+        _field(draw, columns, thing, {"type": "array", "items": _TEXT}, wanted),
+    ]
+    optional: list[Field] = []
+    style = draw.random.random()
+    if style < 0.8:
+        value = value.capitalize() if draw.chance(0.3) else value
+        field = _field(draw, condition, thing, {**_TEXT, "default": ""}, f"{key} = '{value}'")
+        (chosen if style < 0.4 else optional).append(field)
+        if style < 0.4:
+            said = phrased(draw, "tables", "where", hurried=False).format(k=key, v=value)
+            text += draw.random.choice((" ", ", ")) + said
+    style = draw.random.random()
+    if style < 0.8:
+        most = draw.number(1, 20)
+        field = _field(draw, limit, thing, {"type": "integer", "default": 100}, most)
+        (chosen if style < 0.4 else optional).append(field)
+        if style < 0.4:
+            said = phrased(draw, "tables", "limit", hurried=False).format(n=most)
+            text += draw.random.choice((", ", ", ", " - ", "; ")) + said
+    return Request(text + draw.random.choice(_SIGNS), chosen, optional)
+
+
+def chart(draw: Draw, thing: str) -> Request:
+    """`Plot a line chart of (1,2), (2,5)`; where there are only values, they are counted."""
+    data, kind, *labels = _names(draw, draw.number(2, 4))
+    first, second, third, subject, *labelled = _words(draw, 4 + len(labels))
+    ys = [_number(draw) for _ in range(draw.number(2, 4))]
+    if draw.chance(0.5):
+        xs = [draw.number(0, 9) for _ in ys]
+        form, joint = draw.random.choice(_POINT_FORMS), draw.random.choice((",", ", "))
+        said = joint.join(form.format(x=x, y=y) for x, y in zip(xs, ys, strict=True))
+        said = draw.random.choice(("{}", "{}", "[{}]", "[ {} ]")).format(said)
+    else:
+        xs = list(range(1, len(ys) + 1))
+        said = draw.random.choice((",", ", ")).join(map(str, ys))
+    text = phrased(draw, "tables", "chart", hurried=False).format(k=second, d=said, x=subject)
+    points = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
+    kinds = draw.random.sample((first, second, third), 3)
+    chosen = [
+        _field(draw, data, thing, points, [list(point) for point in zip(xs, ys, strict=True)]),
+        _field(draw, kind, thing, {**_TEXT, "enum": kinds}, second),
+    ]
+    usual = {**_TEXT, "default": ""}
+    optional = [_field(draw, label, thing, usual, word) for label, word in zip(labels, labelled, strict=True)]
+    if optional and draw.chance(0.4):
+        told = optional.pop()
+        chosen.append(told)
+        text += draw.random.choice((" ", ", ")) + mentioned(draw, [told])
+    return Request(text + draw.random.choice(_SIGNS), chosen, optional)
+
+
+def _names(draw: Draw, count: int) -> list[str]:
+    names: dict[str, None] = {}
+    while len(names) < count:
+        names.setdefault(part_of_name(draw) if draw.strange and draw.chance(0.5) else draw.pick(FIELDS))
+    return list(names)
+
+
+def _words(draw: Draw, count: int) -> list[str]:
+    """Different ones, some of two words, none that the phrases around them are made of."""
+    words: dict[str, None] = {}
+    while len(words) < count:
+        word = vocable(draw) if draw.strange and draw.chance(0.7) else draw.pick(NOUNS)
+        if draw.chance(0.15):
+            word += f"_{part_of_name(draw) if draw.strange else draw.pick(FIELDS)}"
+        if word not in _spoken():
+            words.setdefault(word)
+    return list(words)
+
+
+@cache
+def _spoken() -> frozenset[str]:
+    lists = (PHRASES["tables", name] for name in ("columns", "where", "limit", "chart"))
+    return frozenset(
+        word
+        for phrases in lists
+        for pattern in phrases.patterns
+        for word in re.findall("[a-z]+", pattern.lower())
+    )
+
+
+def _number(draw: Draw) -> float:
+    size = draw.random.choice((9, 99, 999))
+    return draw.number(0, size) if draw.chance(0.85) else draw.number(0, size) + draw.number(1, 9) / 10
+
+
+def _field(draw: Draw, bare: str, thing: str, schema: dict[str, Any], value: Any) -> Field:
+    first = draw.pick(NOUNS) if draw.chance(0.2) else ""
+    if draw.chance(0.5):
+        schema = {**schema, "description": described(draw, bare, thing)}
+    name, spoken = (f"{first}_{bare}", f"{first} {bare}") if first else (bare, bare)
+    return Field(name, spoken, schema, value, str(value))
