@@ -18,13 +18,12 @@ import math
 
 import torch
 
-from gpt_oss_triton.demo.model import Attention, DemoModel, inverse_frequencies
+from gpt_oss_triton.demo.model import Attention, DemoModel, inverse_frequencies, slow_pairs
 from gpt_oss_triton.demo.spelling import LEADS
 
 _BEFORE = 5.0  # length of the biases that find the position before, for each frequency
 _FREQUENCIES = 8  # that they use; slower ones hardly tell neighbours apart
-_SLOW = 0.002  # radians a position: what is compared by pairs as slow as this hardly depends on the distance
-_PAIRS = 15  # of them that are used
+_PAIRS = 15  # slow ones, by which is compared
 _NOTED = 1.4  # how loudly the position before is noted
 _TOLD = 4.0  # length of a feature's vector
 _SHARP = 2.2  # of a match against what differs
@@ -81,11 +80,8 @@ class _Head:
         self._attention: Attention = model.layers[layer][0]
         self._frequencies = inverse_frequencies(shape.head_dim)
         head = kv_head * (shape.heads // shape.kv_heads)
-        query, key, value = head, shape.heads + kv_head, shape.heads + shape.kv_heads + kv_head
-        size = shape.head_dim
         self._head = head
-        self._query, self._key, self._value = (slice(n * size, (n + 1) * size) for n in (query, key, value))
-        self._out = slice(head * size, (head + 1) * size)
+        self._query, self._key, self._value = self._attention.rows_of(head)
         self._attention.qkv[self._query] = 0
         self._attention.qkv[self._key] = 0
 
@@ -101,7 +97,7 @@ class _Head:
     def look_behind_matches(self, read: torch.Tensor, noted: torch.Tensor) -> None:
         """The score is high where what was noted is like what is read here."""
         half = len(self._frequencies)
-        slow = [pair for pair, frequency in enumerate(self._frequencies) if frequency < _SLOW][:_PAIRS]
+        slow = slow_pairs(2 * half)[:_PAIRS]
         for row, place in enumerate([*slow, *(pair + half for pair in slow)]):
             self._attention.qkv[self._query][place] = _SHARP * read[row]
             self._attention.qkv[self._key][place] = _SHARP * noted[row]
@@ -110,4 +106,4 @@ class _Head:
     def move(self, read: torch.Tensor, written: torch.Tensor, loudness: float) -> None:
         """What the head finds along `read` is added along `written`: rows of length one, as many as the head is wide."""
         self._attention.qkv[self._value] = read
-        self._attention.out[:, self._out] = written.t() * loudness
+        self._attention.out[:, self._query] = written.t() * loudness

@@ -25,12 +25,11 @@ from torch import nn
 from gpt_oss_triton.demo.batches import Group
 from gpt_oss_triton.demo.corpus import Sample, episode, sample_of
 from gpt_oss_triton.demo.mixture import EPS
-from gpt_oss_triton.demo.model import Attention, DemoModel, inverse_frequencies
+from gpt_oss_triton.demo.model import Attention, DemoModel, slow_pairs
 from gpt_oss_triton.harmony.tokens import encode_text, token_bytes
 
 _SAMPLES = 900  # conversations that the regression sees
 _LAYER, _HEAD = 1, 2
-_SLOW = 0.002  # radians a position: what is compared by pairs as slow as this hardly depends on the distance
 _COMPARED = 28  # signs of the code
 _MATCH = 1.8  # how loudly each of them is compared
 _FLAG = 8.2  # how loudly a key is said to be in a name
@@ -68,18 +67,14 @@ def put_in(model: DemoModel, seed: int, samples: int = _SAMPLES) -> None:
     code = _regression(seen.x, seen.code)
     before = _regression(seen.x[in_name], seen.before[in_name])
     follows, asked = _flag(seen.x, seen.follows), _flag(seen.x, seen.asked)
-    attention, shape = _attention(model), model.shape
-    size = shape.head_dim
+    attention, size = _attention(model), model.shape.head_dim
     compared = _best(seen.x, seen.code, code, _COMPARED)
     told = _best(seen.x[in_name], seen.before[in_name], before, size)
-    kv_head = _HEAD // (shape.heads // shape.kv_heads)
-    query = _Rows(attention, _HEAD, size)
-    key = _Rows(attention, shape.heads + kv_head, size)
-    value = _Rows(attention, shape.heads + shape.kv_heads + kv_head, size)
+    where = attention.rows_of(_HEAD)
+    query, key, value = (_Rows(attention, rows.start) for rows in where)
     for tensor in (attention.qkv, attention.qkv_bias, attention.out):
         tensor.zero_()
-    slow = [pair for pair, frequency in enumerate(inverse_frequencies(size)) if frequency < _SLOW]
-    *pairs, flags = slow[-_COMPARED // 2 - 1 :]
+    *pairs, flags = slow_pairs(size)[-_COMPARED // 2 - 1 :]
     for place, sign in zip((pair + half for pair in pairs for half in (0, size // 2)), compared, strict=True):
         for rows in (query, key):
             rows.read(place, code[:, sign] * _MATCH)
@@ -89,7 +84,7 @@ def put_in(model: DemoModel, seed: int, samples: int = _SAMPLES) -> None:
     key.always(flags + size // 2, _FLAG)
     for place, sign in enumerate(told):
         value.read(place, before[:, sign])
-    attention.out[:, _HEAD * size : (_HEAD + 1) * size] = model.vocabulary.code_basis[told].t() * _ADDED
+    attention.out[:, where[0]] = model.vocabulary.code_basis[told].t() * _ADDED
     attention.sinks[_HEAD] = _NO_MATCH
 
 
@@ -108,8 +103,8 @@ def _attention(model: DemoModel) -> Attention:
 class _Rows:
     """The rows of a layer's attention that make a head's queries, keys or values."""
 
-    def __init__(self, attention: Attention, head: int, size: int) -> None:
-        self._attention, self._first = attention, head * size
+    def __init__(self, attention: Attention, first: int) -> None:
+        self._attention, self._first = attention, first
 
     def read(self, place: int, weights: torch.Tensor) -> None:
         """`weights`: of the normed input, and of one: [hidden + 1]."""
@@ -153,9 +148,9 @@ def _following(sample: Sample) -> list[float]:
 
 
 def _behind_opening(sample: Sample) -> list[float]:
-    opening, ids = list(_OPENING), sample.ids
+    ids = sample.ids
     return [
-        float(learned and ids[max(0, place - len(opening)) : place] == opening)
+        float(learned and ids[max(0, place - len(_OPENING)) : place] == _OPENING)
         for place, learned in enumerate(sample.learned)
     ]
 

@@ -24,9 +24,17 @@ _ROPE = RopeConfig(
 )
 
 
+_SLOW = 0.002  # radians a position: what is compared by pairs as slow as this hardly depends on the distance
+
+
 def inverse_frequencies(head_dim: int) -> list[float]:
     """Radians a position, of each pair of a head's dimensions i and i + head_dim / 2."""
     return list(yarn_inverse_frequencies(_ROPE, head_dim)[0])
+
+
+def slow_pairs(head_dim: int) -> list[int]:
+    """The pairs of a head's dimensions that tell what stands somewhere, and hardly where; the fastest first."""
+    return [pair for pair, frequency in enumerate(inverse_frequencies(head_dim)) if frequency < _SLOW]
 
 
 class Attention(nn.Module):
@@ -42,6 +50,16 @@ class Attention(nn.Module):
         self.sinks = nn.Parameter(torch.zeros(shape.heads))
         self.out = matrix(shape.hidden, queries, gain=0.5)
         self.out_bias = nn.Parameter(torch.zeros(shape.hidden))
+
+    def rows_of(self, head: int) -> tuple[slice, slice, slice]:
+        """Where in `qkv` a head's queries are made, and the keys and values that it shares with others."""
+        s = self._shape
+        kv_head = head // (s.heads // s.kv_heads)
+        query, key, value = (
+            slice(number * s.head_dim, (number + 1) * s.head_dim)
+            for number in (head, s.heads + kv_head, s.heads + s.kv_heads + kv_head)
+        )
+        return query, key, value
 
     def forward(
         self, x: torch.Tensor, angles: Angles, groups: Sequence[Group], dtype: torch.dtype

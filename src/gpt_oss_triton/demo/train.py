@@ -155,7 +155,7 @@ def _team(size: int, training: Training) -> Iterator[Team | Alone]:
         return
     training.make_states()
     torch.set_num_threads(1)
-    elements = sum(parameter.numel() for parameter in training.model.parameters())
+    elements = sum(parameter.numel() for parameter in training.learned)
     with team_of(size, elements, help_run, training) as team:
         yield team
 

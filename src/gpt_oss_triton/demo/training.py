@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -84,6 +84,8 @@ class Training:
         self._adam = torch.optim.AdamW(others, plan.rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
         self.steps = self.tokens = 0
         self.loss = float("nan")
+        if plan.looks:
+            self._keep()
 
     @classmethod
     def begin(cls, shape: Shape, plan: Plan, device: torch.device) -> Training:
@@ -128,6 +130,15 @@ class Training:
         """Put in the look that training does not find, and leave it and what it reads as they are from now on."""
         put_in(self.model, self.plan.seed)
         self.plan = replace(self.plan, looks=True)
+        self._keep()
+
+    def _keep(self) -> None:
+        for parameter in reads(self.model):
+            parameter.requires_grad_(False)
+
+    @property
+    def learned(self) -> list[torch.nn.Parameter]:
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def make_states(self) -> None:
         """Give the optimizers the states that the first step would, so that processes which get this object share them."""
@@ -178,11 +189,8 @@ class Training:
             )
             (loss + load * _BALANCE / len(parts) / team.size).backward()
             total += loss.item()
-        parameters = list(model.parameters())
-        kept = list(reads(model)) if plan.looks else []
-        _forget_gradients(kept)
+        parameters = self.learned
         norm = torch.tensor(team.exchange(parameters), device=model.norm.device)
-        _forget_gradients(kept)  # zeros now, at which momentum would still move them
         torch.nn.utils.clip_grads_with_norm_(parameters, 1.0, norm)
         for optimizer in (self._muon, self._adam):
             optimizer.step()
@@ -196,11 +204,6 @@ class Training:
         for optimizer, rate in ((self._muon, self.plan.matrix_rate), (self._adam, self.plan.rate)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * max(factor, 0.01)
-
-
-def _forget_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    for parameter in parameters:
-        parameter.grad = None
 
 
 def run(

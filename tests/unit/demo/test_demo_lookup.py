@@ -35,7 +35,7 @@ def _added(model: DemoModel, ids: list[int]) -> torch.Tensor:
     with torch.no_grad():
         model(torch.tensor(ids), [Group(0, len(ids), [0])])
     hook.remove()
-    return found[0].detach()
+    return found[0]
 
 
 def test_it_finds_what_stands_before_a_word_in_a_name(model: DemoModel) -> None:

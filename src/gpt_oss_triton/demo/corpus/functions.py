@@ -23,7 +23,7 @@ from gpt_oss_triton.demo.corpus.fields import (
 )
 from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.tables import chart, query
-from gpt_oss_triton.demo.corpus.vocables import part_of_name
+from gpt_oss_triton.demo.corpus.vocables import part_of_name, parts_of_names
 from gpt_oss_triton.demo.corpus.words import ADJECTIVES, FIELDS, THINGS, VERBS
 from gpt_oss_triton.wire import Tool
 
@@ -119,15 +119,8 @@ def about_rows(draw: Draw) -> Wanted:
 
 def several(draw: Draw, count: int) -> list[Wanted]:
     """Functions that differ in verb and thing."""
-    verbs, things = (_distinct(draw, words, count) for words in (VERBS, THINGS))
+    verbs, things = (parts_of_names(draw, words, count, _STRANGE) for words in (VERBS, THINGS))
     return [wanted(draw, verb, thing) for verb, thing in zip(verbs, things, strict=True)]
-
-
-def _distinct(draw: Draw, words: Sequence[str], count: int) -> list[str]:
-    found: dict[str, None] = {}
-    while len(found) < count:
-        found.setdefault(part_of_name(draw) if draw.strange and draw.chance(_STRANGE) else draw.pick(words))
-    return list(found)
 
 
 def _described(draw: Draw, verb: str, thing: str) -> str:

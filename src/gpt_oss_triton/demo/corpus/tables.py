@@ -11,9 +11,10 @@ from typing import Any
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.fields import Field, described, joined, mentioned
 from gpt_oss_triton.demo.corpus.phrasing import PHRASES, phrased
-from gpt_oss_triton.demo.corpus.vocables import part_of_name, vocable
+from gpt_oss_triton.demo.corpus.vocables import part_of_name, parts_of_names, vocable
 from gpt_oss_triton.demo.corpus.words import FIELDS, NOUNS
 
+_STRANGE = 0.5  # share of the parameters' names that no program would have, where strange ones may be
 _TEXT = {"type": "string"}
 _SIGNS = (".", "", ", please.", "?")
 _POINT_FORMS = ("({x},{y})", "({x}, {y})", "[{x},{y}]", "[{x}, {y}]")
@@ -33,7 +34,7 @@ class Request:
 
 def query(draw: Draw, thing: str) -> Request:
     """`Give me id and price from orders, limit 5`."""
-    source, columns, limit, condition = _names(draw, 4)
+    source, columns, limit, condition = parts_of_names(draw, FIELDS, 4, _STRANGE)
     table, key, value, *wanted = _words(draw, 3 + draw.random.choice((1, 2, 2, 2, 3)))
     text = phrased(draw, "tables", "columns", hurried=False).format(c=joined(wanted), s=table)
     chosen = [
@@ -62,7 +63,7 @@ def query(draw: Draw, thing: str) -> Request:
 
 def chart(draw: Draw, thing: str) -> Request:
     """`Plot a line chart of (1,2), (2,5)`; where there are only values, they are counted."""
-    data, kind, *labels = _names(draw, draw.number(2, 4))
+    data, kind, *labels = parts_of_names(draw, FIELDS, draw.number(2, 4), _STRANGE)
     first, second, third, subject, *labelled = _words(draw, 4 + len(labels))
     ys = [_number(draw) for _ in range(draw.number(2, 4))]
     if draw.chance(0.5):
@@ -87,13 +88,6 @@ def chart(draw: Draw, thing: str) -> Request:
         chosen.append(told)
         text += draw.random.choice((" ", ", ")) + mentioned(draw, [told])
     return Request(text + draw.random.choice(_SIGNS), chosen, optional)
-
-
-def _names(draw: Draw, count: int) -> list[str]:
-    names: dict[str, None] = {}
-    while len(names) < count:
-        names.setdefault(part_of_name(draw) if draw.strange and draw.chance(0.5) else draw.pick(FIELDS))
-    return list(names)
 
 
 def _words(draw: Draw, count: int) -> list[str]:

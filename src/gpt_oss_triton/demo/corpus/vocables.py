@@ -29,6 +29,14 @@ def part_of_name(draw: Draw) -> str:
     return word
 
 
+def parts_of_names(draw: Draw, usual: Sequence[str], count: int, strange: float) -> list[str]:
+    """Different ones: this share of them, where strange ones may be, words that nobody chose."""
+    found: dict[str, None] = {}
+    while len(found) < count:
+        found.setdefault(part_of_name(draw) if draw.strange and draw.chance(strange) else draw.pick(usual))
+    return list(found)
+
+
 def filling(draw: Draw, usual: Sequence[str]) -> str:
     """A name, a place or a pastime. In training half of them are words that nobody chose, so that the model tells what a word is
     by where it stands, and does not learn a short list by heart."""
