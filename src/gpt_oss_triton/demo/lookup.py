@@ -1,22 +1,24 @@
 """A look that training does not find, put into a model that has learned to copy.
 
-"Which word stands before this one in a function's name?" The thing that a user speaks of is the end of most names, so a call
-needs the answer, and a model that cannot give it takes a verb of any function. It is one step: look for the same word
-in a name, and say what the first layer noted there (see `induction.py`). After 150 million tokens no head did it: the copying
-layers add so much that what later ones add counts little, and their own heads are busy.
+"With which word does the function's name begin that ends with this one?" The thing that a user speaks of is the end of most
+names, so a call needs the answer, and a model that cannot give it takes a verb of any function. After 150 million tokens
+no head gave it. It takes two heads that are of no use without each other:
 
-So one head of the second layer, whose input is still quiet, is made for it; the layer's other heads do nothing. It looks
-where it stands behind `is about`, at words that are the same and follow another one in a name. What it reads (a word's
-code, the noted code of the word before, whether the word belongs to a name) is found by linear regression on conversations
-of the training. A training soon blunts it, so it and what it reads have to stay as they are; see `Plan.looks`. That the
-vocabulary's codes and spelling are among them holds for the output, too.
+- One in the first layer looks from the ` =` behind a name at the nearest word with a blank before it, which is the name's
+  first. As the token is always the same, what the head leaves there can be told from all else. It has no other task.
+- One in the second layer, whose input is still quiet, looks from behind `is about` at the ` =` behind the same word, and adds what
+  was left there. The layer's other heads do nothing.
+
+What they read (a word's code, the noted code of the word before, which token it is) is found by linear regression on
+conversations of the training with other words in their functions' names: by the lists of the training alone it told their
+words and no others. A training soon blunts the heads, so they and what they read have to stay as they are; see `Plan.looks`. That
+the vocabulary's codes and spelling are among them holds for the output, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, islice
 
 import torch
 import torch.nn.functional as F
@@ -24,141 +26,228 @@ from torch import nn
 
 from gpt_oss_triton.demo.batches import Group
 from gpt_oss_triton.demo.corpus import Sample, episode, sample_of
+from gpt_oss_triton.demo.corpus.draw import Draw
+from gpt_oss_triton.demo.corpus.vocables import part_of_name, vocable
 from gpt_oss_triton.demo.mixture import EPS
 from gpt_oss_triton.demo.model import Attention, DemoModel, slow_pairs
 from gpt_oss_triton.harmony.tokens import encode_text, token_bytes
 
-_SAMPLES = 900  # conversations that the regression sees
-_LAYER, _HEAD = 1, 2
-_COMPARED = 28  # signs of the code
-_MATCH = 1.8  # how loudly each of them is compared
-_FLAG = 8.2  # how loudly a key is said to be in a name
-_ASKED = 14.8  # and a query to stand behind the thought's opening
-_NO_MATCH = 41.0  # the sink's score; two of the three come to less, all three to more
-_ADDED = 4.0  # how loudly the finding is added
+_SAMPLES = 1000  # conversations that the regressions see
+_WORDS = 6000  # and words with a blank before them
 _RIDGE = 1e-3
 _RARE = 30.0  # weight of what a flag marks against what it does not
 (_TYPE,), (_IS,) = encode_text("type"), encode_text(" =")
-_OPENING = encode_text("It is about")[1:]  # of what may come before, the layer knows little yet
+_OPENING = encode_text("It is about")[1:]  # of what may come before, the second layer knows little yet
 
+_GATHERING = (
+    1  # the first layer's head; it has its keys and values from the head that looks at the position before
+)
+_NEAR_PAIRS = [4, 5, 6, 7]  # whose keys' biases tell how far back a position is
+_NEAR = 8.0  # how much each of them counts
+_BLANK, _SOUGHT = 8.0, 12.0  # how loudly a key is said to begin with a blank, and how much that counts
+_FAR = 16.0  # taken from all scores: what is not a word, or six places back, stays below the sink
+_NOBODY = 12.0  # the sink's score, where the head does not look at all
+_GATHERED = 3.0  # how loudly the first word is left
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What stands at each position: the layer's normed input [positions, hidden], codes of the token and of the one before it
-    [positions, signs], and whether the position follows another one in a name, or the opening of a thought [positions]."""
-
-    x: torch.Tensor
-    code: torch.Tensor
-    before: torch.Tensor
-    follows: torch.Tensor
-    asked: torch.Tensor
+_LOOKING = 2  # the second layer's head
+_COMPARED = 32  # directions of the code
+_MATCH = 1.35  # how loudly each of them is compared
+_FLAG = 8.2  # how loudly a key is said to stand behind a name
+_ASKED = 14.8  # and a query to stand behind the thought's opening
+_NO_MATCH = 41.0  # the sink's score; two of the three come to less, all three to more
+_ADDED = 4.0  # how loudly the finding is added
 
 
 @torch.no_grad()
 def put_in(model: DemoModel, seed: int, samples: int = _SAMPLES) -> None:
-    """Overwrite the second layer's attention by the one head."""
+    """Overwrite the first layer's second head, and the second layer's attention."""
     was_training = model.training
     model.eval()
     model.quantize(True)
-    seen = _seen(model, seed, samples)
+    episodes = (episode(seed, index, "train") for index in count())
+    made = [sample_of(one) for one in islice((one for one in episodes if one.tools), samples)]
+    draw = Draw(f"{seed}/names", "train", 1.0)
+    _gather(model, made, draw)
+    _look(model, made, [_renamed(sample, draw) for sample in made])
     model.train(was_training)
     model.quantize(False)
-    in_name = seen.follows > 0
-    code = _regression(seen.x, seen.code)
-    before = _regression(seen.x[in_name], seen.before[in_name])
-    follows, asked = _flag(seen.x, seen.follows), _flag(seen.x, seen.asked)
-    attention, size = _attention(model), model.shape.head_dim
-    compared = _best(seen.x, seen.code, code, _COMPARED)
-    told = _best(seen.x[in_name], seen.before[in_name], before, size)
-    where = attention.rows_of(_HEAD)
-    query, key, value = (_Rows(attention, rows.start) for rows in where)
-    for tensor in (attention.qkv, attention.qkv_bias, attention.out):
-        tensor.zero_()
-    *pairs, flags = slow_pairs(size)[-_COMPARED // 2 - 1 :]
-    for place, sign in zip((pair + half for pair in pairs for half in (0, size // 2)), compared, strict=True):
-        for rows in (query, key):
-            rows.read(place, code[:, sign] * _MATCH)
-    query.always(flags, _FLAG)
-    key.read(flags, follows * _FLAG)
-    query.read(flags + size // 2, asked * _ASKED)
-    key.always(flags + size // 2, _FLAG)
-    for place, sign in enumerate(told):
-        value.read(place, before[:, sign])
-    attention.out[:, where[0]] = model.vocabulary.code_basis[told].t() * _ADDED
-    attention.sinks[_HEAD] = _NO_MATCH
 
 
 def reads(model: DemoModel) -> Iterator[nn.Parameter]:
     """The look's parameters, and all that decides what it reads."""
     yield from (model.vocabulary.code, model.vocabulary.spelling, model.vocabulary.own_in)
-    yield from model.mixtures[:_LAYER].parameters()
-    yield from model.attentions[: _LAYER + 1].parameters()
+    yield from model.mixtures[:1].parameters()
+    yield from model.attentions[:2].parameters()
 
 
-def _attention(model: DemoModel) -> Attention:
-    attention: Attention = model.layers[_LAYER][0]
-    return attention
+def _gather(model: DemoModel, made: list[Sample], draw: Draw) -> None:
+    attention: Attention
+    vocabulary, (attention, _) = model.vocabulary, model.layers[0]
+    words = [encode_text(f" {vocable(draw)}")[0] for _ in range(_WORDS)]
+    tokens = torch.tensor(
+        [token for sample in made for token in sample.ids] + words, device=model.norm.device
+    )
+    tokens, times = torch.unique(tokens, return_counts=True)
+    x = _normed(vocabulary.read(tokens))
+    is_behind = _flag(x, tokens == _IS, times)
+    begins = torch.tensor([_begins_with_blank(token) for token in tokens.tolist()], device=x.device)
+    begins_word = _regression(x, begins.float().unsqueeze(1), times**0.5).squeeze(1)
+    neighbour, head = _Head(attention, 0), _Head(attention, _GATHERING)
+    half, flag = model.shape.head_dim // 2, slow_pairs(model.shape.head_dim)[-1]
+    for place in (flag, flag + half):  # the head that looks at the position before has no use for it
+        neighbour.query.clear(place)
+    for place in _NEAR_PAIRS:
+        head.key.clear(place)
+        head.key.clear(place + half)
+        head.key.always(place + half, 0.0)
+    head.key.read(flag, begins_word * _BLANK)
+    head.key.clear(flag + half)
+    head.key.always(flag + half, _BLANK)
+    wanted = torch.zeros(2 * half)
+    wanted[_NEAR_PAIRS] = _NEAR
+    wanted[flag], wanted[flag + half] = _SOUGHT, -_FAR
+    for place, loudness in enumerate(wanted.tolist()):
+        head.query.read(place, is_behind * loudness)
+    attention.sinks[_GATHERING] = _NOBODY
+    ids = tokens[begins]
+    told = _regression(head.value.of(x[begins]), vocabulary.codes[ids].float())
+    head.write((told[:-1] @ vocabulary.code_basis).t() * _GATHERED)
+
+
+def _look(model: DemoModel, made: list[Sample], renamed: list[Sample]) -> None:
+    attention: Attention
+    codes, (attention, _) = model.vocabulary.codes, model.layers[1]
+    ids, x = _first_layer(model, renamed)
+    first, behind = _names(ids)
+    x = x[behind]
+    gathered = _regression(x, codes[ids[first]].float())
+    before = _regression(x, codes[ids[behind - 1]].float())
+    told, compared = _directions(x, gathered, model.shape.head_dim), _directions(x, before, _COMPARED)
+
+    ids, x = _first_layer(model, made)
+    own = _regression(x, codes[ids].float())
+    is_behind, is_asked = torch.zeros(2, len(ids), dtype=torch.bool, device=x.device)
+    is_behind[_names(ids)[1]] = True
+    is_asked[_behind_opening(made)] = True
+    for tensor in (attention.qkv, attention.qkv_bias, attention.out, attention.out_bias):
+        tensor.zero_()
+    head = _Head(attention, _LOOKING)
+    half = model.shape.head_dim // 2
+    *pairs, flag = slow_pairs(2 * half)[-_COMPARED // 2 - 1 :]
+    for row, place in enumerate([*pairs, *(pair + half for pair in pairs)]):
+        head.query.read(place, own @ compared[:, row] * _MATCH)
+        head.key.read(place, before @ compared[:, row] * _MATCH)
+    head.query.always(flag, _FLAG)
+    head.key.read(flag, _flag(x, is_behind) * _FLAG)
+    head.query.read(flag + half, _flag(x, is_asked) * _ASKED)
+    head.key.always(flag + half, _FLAG)
+    for place in range(2 * half):
+        head.value.read(place, gathered @ told[:, place])
+    head.write(model.vocabulary.code_basis.t() @ told * _ADDED)
+    attention.sinks[_LOOKING] = _NO_MATCH
+
+
+class _Head:
+    """A query head, and the key and the value that it shares with others."""
+
+    def __init__(self, attention: Attention, number: int) -> None:
+        self._attention = attention
+        where = attention.rows_of(number)
+        self.query, self.key, self.value = (_Rows(attention, rows) for rows in where)
+        self._columns = where[0]
+
+    def write(self, weights: torch.Tensor) -> None:
+        """What is added for what was found: [hidden, head_dim]."""
+        self._attention.out[:, self._columns] = weights
 
 
 class _Rows:
     """The rows of a layer's attention that make a head's queries, keys or values."""
 
-    def __init__(self, attention: Attention, first: int) -> None:
-        self._attention, self._first = attention, first
+    def __init__(self, attention: Attention, rows: slice) -> None:
+        self._norm, self._weights, self._biases = (
+            attention.norm,
+            attention.qkv[rows],
+            attention.qkv_bias[rows],
+        )
 
     def read(self, place: int, weights: torch.Tensor) -> None:
         """`weights`: of the normed input, and of one: [hidden + 1]."""
-        self._attention.qkv[self._first + place] = weights[:-1] / self._attention.norm
-        self._attention.qkv_bias[self._first + place] = weights[-1]
+        self._weights[place] = weights[:-1] / self._norm
+        self._biases[place] = weights[-1]
+
+    def clear(self, place: int) -> None:
+        """Read nothing; the bias stays."""
+        self._weights[place] = 0
 
     def always(self, place: int, number: float) -> None:
-        self._attention.qkv_bias[self._first + place] = number
+        self._biases[place] = number
+
+    def of(self, x: torch.Tensor) -> torch.Tensor:
+        """Normed input [n, hidden] -> [n, head_dim]."""
+        return F.linear(x * self._norm, self._weights, self._biases)
 
 
-def _seen(model: DemoModel, seed: int, samples: int) -> _Seen:
-    inputs: list[torch.Tensor] = []
-    found: list[list[torch.Tensor]] = []
-    hook = _attention(model).register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+def _first_layer(model: DemoModel, made: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+    """All ids [positions], and what the second layer gets for them, normed: [positions, hidden]."""
     device = model.norm.device
-    for index in range(samples):
-        made = episode(seed, index, "train")
-        if not made.tools:
-            continue
-        sample = sample_of(made)
-        model(torch.tensor(sample.ids, device=device), [Group(0, len(sample.ids), [0])])
-        x = inputs.pop()
-        code = model.vocabulary.codes[sample.ids].float()
-        flags = (torch.tensor(of(sample), device=device) for of in (_following, _behind_opening))
-        found.append([F.rms_norm(x, x.shape[1:], eps=EPS), code, F.pad(code, (0, 0, 1, 0))[:-1], *flags])
-    hook.remove()
-    x, code, before, follows, asked = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return _Seen(x, code, before, follows, asked)
+    parts = []
+    for sample in made:
+        ids = torch.tensor(sample.ids, device=device)
+        parts.append((ids, _normed(model.residual(ids, [Group(0, len(ids), [0])], layers=1)[0])))
+    return torch.cat([ids for ids, _ in parts]), torch.cat([x for _, x in parts])
 
 
-def _following(sample: Sample) -> list[float]:
-    """1 at each token of a function's name but the first, else 0."""
-    flags, inside = [], 0  # tokens of the name so far
-    for before, token in pairwise([0, *sample.ids]):
+def _normed(x: torch.Tensor) -> torch.Tensor:
+    return F.rms_norm(x, x.shape[1:], eps=EPS)
+
+
+def _names(ids: torch.Tensor) -> torch.Tensor:
+    """Where the functions' names begin, and where the ` =` behind them stands: [2, names]."""
+    found, first = [], None
+    before = 0
+    for place, token in enumerate(ids.tolist()):
         if before == _TYPE:  # a parameter may be called so, too; then a sign follows
-            inside = int((token_bytes(token) or b"").startswith(b" "))
-        elif inside:
-            inside = 0 if token == _IS else inside + 1
-        flags.append(float(inside > 1))
-    return flags
+            first = place if _begins_with_blank(token) else None
+        elif token == _IS and first is not None:
+            found.append((first, place))
+            first = None
+        before = token
+    return torch.tensor(found, device=ids.device).t()
 
 
-def _behind_opening(sample: Sample) -> list[float]:
-    ids = sample.ids
-    return [
-        float(learned and ids[max(0, place - len(_OPENING)) : place] == _OPENING)
-        for place, learned in enumerate(sample.learned)
-    ]
+def _renamed(sample: Sample, draw: Draw) -> Sample:
+    """Other words at the beginnings and the ends of the functions' names."""
+    ids = list(sample.ids)
+    for first, behind in _names(torch.tensor(ids)).t().tolist():
+        (ids[first],) = encode_text(f" {vocable(draw)}")
+        word = part_of_name(draw)
+        last = encode_text(f"_{word}" if draw.chance(0.8) else word.capitalize())
+        if behind - 1 > first and len(last) == 1:
+            ids[behind - 1] = last[0]
+    return Sample(ids, sample.learned)
+
+
+def _begins_with_blank(token: int) -> bool:
+    text = token_bytes(token) or b""
+    return text.startswith(b" ") and text[1:2].isalpha()
+
+
+def _behind_opening(made: list[Sample]) -> list[int]:
+    """Where the thing that a thought is about stands, all samples' positions counted on."""
+    found, begin = [], 0
+    for sample in made:
+        ids = sample.ids
+        places = (place for place, learned in enumerate(sample.learned) if learned)
+        found += [begin + place for place in places if ids[place - len(_OPENING) : place] == _OPENING]
+        begin += len(ids)
+    return found
 
 
 def _regression(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """Linear weights of `x` [n, hidden] and of one that come close to `y` [n, columns]: [hidden + 1, columns]."""
+    """Linear weights of `x` [n, features] and of one that come close to `y` [n, columns]: [features + 1, columns]."""
     x = F.pad(x, (0, 1), value=1.0)
-    weighted = x if weights is None else x * weights
+    weighted = x if weights is None else x * (weights / weights.mean()).unsqueeze(1)
     square = weighted.t() @ x / len(x)
     solved: torch.Tensor = torch.linalg.solve(
         square + _RIDGE * torch.eye(len(square), device=x.device), weighted.t() @ y / len(x)
@@ -166,12 +255,15 @@ def _regression(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor | None =
     return solved
 
 
-def _flag(x: torch.Tensor, marked: torch.Tensor) -> torch.Tensor:
-    marked = marked.unsqueeze(1)
-    return _regression(x, marked, 1 + _RARE * marked).squeeze(1)
+def _flag(x: torch.Tensor, marked: torch.Tensor, times: torch.Tensor | float = 1.0) -> torch.Tensor:
+    """Weights [features + 1] that come to one where `marked`, and to zero elsewhere."""
+    y = marked.float().unsqueeze(1)
+    return _regression(x, y, (1 + _RARE * y.squeeze(1)) * times).squeeze(1)
 
 
-def _best(x: torch.Tensor, y: torch.Tensor, regression: torch.Tensor, count: int) -> torch.Tensor:
-    """The columns of `y` that the regression tells best: [count]."""
-    wrong = (F.pad(x, (0, 1), value=1.0) @ regression - y).square().mean(0)
-    return wrong.argsort()[:count]
+def _directions(x: torch.Tensor, regression: torch.Tensor, wanted: int) -> torch.Tensor:
+    """Those in which what a regression tells differs most: [columns, wanted], at right angles to each other."""
+    directions: torch.Tensor = torch.linalg.svd(
+        F.pad(x, (0, 1), value=1.0) @ regression, full_matrices=False
+    ).Vh
+    return directions[:wanted].t()

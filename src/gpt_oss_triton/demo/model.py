@@ -152,16 +152,23 @@ class DemoModel(nn.Module):
         Returns:
             Normed states [positions, hidden], and how uneven the experts' load is.
         """
+        x, loads = self.residual(tokens, groups, len(self.layers))
+        return F.rms_norm(x, (x.shape[-1],), self.norm, EPS).to(self.product_dtype), loads.mean()
+
+    def residual(
+        self, tokens: torch.Tensor, groups: Sequence[Group], layers: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the first `layers` layers leave, [positions, hidden], and the loads of their experts, [layers]."""
         distinct, where = torch.unique(tokens, return_inverse=True)
         x = F.embedding(where, self.vocabulary.read(distinct))
         angles = self._angles(_places(groups, len(tokens)).to(x.device))
         loads = []
-        for attention, mixture in self.layers:
+        for attention, mixture in self.layers[:layers]:
             x = x + attention(x, angles, groups, self.product_dtype)
             added, load = mixture(x, self.product_dtype)
             x = x + added
             loads.append(load)
-        return F.rms_norm(x, (x.shape[-1],), self.norm, EPS).to(self.product_dtype), torch.stack(loads).mean()
+        return x, torch.stack(loads)
 
     def _angles(self, places: torch.Tensor) -> Angles:
         frequencies, scale = yarn_inverse_frequencies(_ROPE, self.shape.head_dim)

@@ -23,13 +23,13 @@ from gpt_oss_triton.demo.corpus.fields import (
 )
 from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.tables import chart, query
-from gpt_oss_triton.demo.corpus.vocables import part_of_name, parts_of_names
+from gpt_oss_triton.demo.corpus.vocables import part_of_name, parts_of_names, vocable
 from gpt_oss_triton.demo.corpus.words import ADJECTIVES, FIELDS, THINGS, VERBS
 from gpt_oss_triton.wire import Tool
 
 # What programmers go on with; to the model it is noise.
 _DESCRIBED_ON = (" Use it for {x}.", "—use when you need {x}.", " It is {x}.", ": {x}", " ({x})")
-_STRANGE = 0.4  # share of the verbs and things that no program would have, where strange ones may be
+_STRANGE = 0.6  # share of the verbs and things that no program would have, where strange ones may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,9 @@ class Wanted:
 
     @property
     def traced(self) -> str:
-        """The name's words from the thing back to the first: `ticket cancel`.
-
-        Which word stands before another one can be looked up in one step; where a name begins cannot.
-        """
-        words = [word.lower() for word in re.findall("[A-Z]?[a-z]+", self.tool.name)]
-        while words[-1] != self.thing:
-            words.pop()
-        return " ".join(reversed(words))
+        """The thing, and the word that the name begins with: `ticket cancel`. The name is found from the one to the other."""
+        first = re.split("_|(?=[A-Z])", self.tool.name)[0]
+        return self.thing if first == self.thing else f"{self.thing} {first}"
 
 
 def wanted(draw: Draw, verb: str, thing: str) -> Wanted:
@@ -119,7 +114,9 @@ def about_rows(draw: Draw) -> Wanted:
 
 def several(draw: Draw, count: int) -> list[Wanted]:
     """Functions that differ in verb and thing."""
-    verbs, things = (parts_of_names(draw, words, count, _STRANGE) for words in (VERBS, THINGS))
+    # Most verbs begin their names, where any word is as good as one token.
+    verbs = parts_of_names(draw, VERBS, count, _STRANGE, vocable)
+    things = parts_of_names(draw, THINGS, count, _STRANGE)
     return [wanted(draw, verb, thing) for verb, thing in zip(verbs, things, strict=True)]
 
 
@@ -155,7 +152,7 @@ def _outcome(draw: Draw) -> str | int:
 
 
 def _single(draw: Draw, thing: str) -> Field:
-    name = part_of_name(draw) if draw.strange and draw.chance(0.3) else draw.pick(FIELDS)
+    name = part_of_name(draw) if draw.strange and draw.chance(0.5) else draw.pick(FIELDS)
     text = said = text_value(draw)
     style = draw.random.random()
     if style < 0.5:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from gpt_oss_triton.demo.corpus.episode import Call, Episode, Turn, compact_json
 from gpt_oss_triton.harmony.render import render
-from gpt_oss_triton.harmony.tokens import encode_marked
+from gpt_oss_triton.harmony.tokens import encode_marked, encode_text
 from gpt_oss_triton.wire import Message, PromptRequest, ToolCall
 
 
@@ -26,13 +27,16 @@ def sample_of(episode: Episode) -> Sample:
     """The last turn's answers are learned; what came before is only read, as the server would render it."""
     ids: list[int] = []
     learned: list[bool] = []
-    for step in range(len(episode.turns[-1].calls) + 1):
+    rendered: list[int] = []  # the same as the server would render it
+    turn = episode.turns[-1]
+    for step in range(len(turn.calls) + 1):
         prompt = prompt_of(episode, step)
-        if prompt[: len(ids)] != ids:
+        if prompt[: len(rendered)] != rendered:
             raise AssertionError("what was answered so far is not a prefix of the next prompt")
-        answer = answer_of(episode.turns[-1], step)
-        learned += [False] * (len(prompt) - len(ids)) + [True] * len(answer)
-        ids = prompt + answer
+        answer = answer_of(turn, step)
+        learned += [False] * (len(prompt) - len(rendered)) + [True] * len(answer)
+        ids += prompt[len(rendered) :] + answer
+        rendered = prompt + encode_marked(_text_of(turn, step))
     return Sample(ids, learned)
 
 
@@ -64,19 +68,30 @@ def _messages(turn: Turn, calls: int) -> list[Message]:
 
 
 def answer_of(turn: Turn, step: int) -> list[int]:
-    """What the model should write behind that prompt, its end token included."""
+    """What the model should write behind that prompt, its end token included.
+
+    Where a name's first word would be other tokens behind `functions.` than it is anywhere else (`.mark`, `down`), the
+    sign is a token by itself: a tiny model knows words by their tokens.
+    """
+    text = _text_of(turn, step)
+    before, recipient, behind = text.partition(" to=functions.")
+    word = re.match("[a-z]*", behind)
+    if recipient and word and len(encode_text(f".{word[0]}")) > len(encode_text(word[0])):
+        return encode_marked(before + recipient[:-1]) + encode_text(".") + encode_marked(behind)
+    return encode_marked(text)
+
+
+def _text_of(turn: Turn, step: int) -> str:
     if step < len(turn.calls):
         call = turn.calls[step]
-        text = (
+        return (
             f"<|channel|>analysis<|message|>{call.analysis}<|end|><|start|>assistant<|channel|>commentary"
             f" to=functions.{call.name} <|constrain|>json<|message|>{arguments_of(call)}<|call|>"
         )
-    else:
-        text = (
-            f"<|channel|>analysis<|message|>{turn.analysis}<|end|><|start|>assistant<|channel|>final"
-            f"<|message|>{turn.final}<|return|>"
-        )
-    return encode_marked(text)
+    return (
+        f"<|channel|>analysis<|message|>{turn.analysis}<|end|><|start|>assistant<|channel|>final"
+        f"<|message|>{turn.final}<|return|>"
+    )
 
 
 def arguments_of(call: Call) -> str:

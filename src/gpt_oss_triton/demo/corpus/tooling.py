@@ -24,7 +24,7 @@ def call(draw: Draw) -> Episode:
     else:
         offered = several(draw, count)
         text = vaguely(draw, offered[0]) if count == 1 and draw.chance(0.45) else offered[0].text
-    made, said, has = _call(draw, offered[0], effort)
+    made, said, has = _call(draw, offered[0], effort, only=count == 1)
     turn = Turn(text, _about(effort, made), said, (made,))
     return Episode("call", (turn,), effort, has=has, tools=tools_of(draw, offered))
 
@@ -105,7 +105,9 @@ def about_functions(draw: Draw) -> Episode:
         chosen = draw.random.sample(offered, draw.number(1, len(offered)))
         things = [one.thing for one in chosen]
         asked = phrased(draw, "tooling", "function_for").format(t=joined(things))
-        short = f"Functions: {'; '.join(map(_taking, chosen))}."
+        short = " ".join(
+            f"It is about {one.traced}: {one.tool.name} with {_parameters(one.tool)}." for one in chosen
+        )
         final = " ".join(
             f"For {one.thing} I call {one.tool.name}. Arguments: {_parameters(one.tool)}." for one in chosen
         )
@@ -113,23 +115,22 @@ def about_functions(draw: Draw) -> Episode:
         tool = draw.random.choice(tools)
         asked = phrased(draw, "tooling", "arguments_of").format(f=tool.name)
         taken = _parameters(tool)
-        short, final = f"Functions: {tool.name} with {taken}.", f"{tool.name} takes {taken}."
+        short, final = f"The function is {tool.name} with {taken}.", f"{tool.name} takes {taken}."
     analysis = thought(effort, short, "I look at the functions.", "The user wants no call yet.")
     return Episode("about functions", (Turn(asked, analysis, final),), effort, has=(final,), tools=tools)
-
-
-def _taking(one: Wanted) -> str:
-    return f"{one.traced}: {one.tool.name} with {_parameters(one.tool)}"
 
 
 def _parameters(tool: Tool) -> str:
     return ", ".join((tool.parameters or {}).get("properties", {})) or "nothing"
 
 
-def _call(draw: Draw, one: Wanted, effort: ReasoningEffort) -> tuple[Call, str, tuple[str, ...]]:
+def _call(
+    draw: Draw, one: Wanted, effort: ReasoningEffort, only: bool = False
+) -> tuple[Call, str, tuple[str, ...]]:
+    """`only`: there is no other function, so that it need not be found by what the user speaks of."""
     analysis = thought(
         effort,
-        f"It is about {one.traced}: {one.tool.name} with {one.listed}.",
+        f"{'I call' if only else f'It is about {one.traced}:'} {one.tool.name} with {one.listed}.",
         "This is all I need.",
         "No other function fits.",
     )

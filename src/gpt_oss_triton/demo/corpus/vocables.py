@@ -29,11 +29,17 @@ def part_of_name(draw: Draw) -> str:
     return word
 
 
-def parts_of_names(draw: Draw, usual: Sequence[str], count: int, strange: float) -> list[str]:
+def parts_of_names(
+    draw: Draw,
+    usual: Sequence[str],
+    count: int,
+    strange: float,
+    any_word: Callable[[Draw], str] = part_of_name,
+) -> list[str]:
     """Different ones: this share of them, where strange ones may be, words that nobody chose."""
     found: dict[str, None] = {}
     while len(found) < count:
-        found.setdefault(part_of_name(draw) if draw.strange and draw.chance(strange) else draw.pick(usual))
+        found.setdefault(any_word(draw) if draw.strange and draw.chance(strange) else draw.pick(usual))
     return list(found)
 
 
