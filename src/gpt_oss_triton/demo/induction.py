@@ -18,6 +18,7 @@ import math
 
 import torch
 
+from gpt_oss_triton.demo.heads import Head, both_of
 from gpt_oss_triton.demo.model import Attention, DemoModel, inverse_frequencies, slow_pairs
 from gpt_oss_triton.demo.spelling import LEADS
 
@@ -30,7 +31,7 @@ _SHARP = 2.2  # of a match against what differs
 _NO_MATCH = 6.0  # the sink's score, which a chance likeness does not reach
 _ADDED = 16.0  # how loudly the finding is added
 _QUIET = 0.3  # of the experts' results, which are noise yet
-_LOOKING_LAYERS = (3, 5)  # the second layer is left to `lookup.py`
+_LOOKING_LAYERS = (3, 5)  # the second layer, and the first one's second head, are left to `lookup.py`
 
 
 @torch.no_grad()
@@ -43,16 +44,16 @@ def induce(model: DemoModel) -> None:
     letters = _orthonormal(torch.cat((codes, noted)), hidden - len(codes) - size)
     form = letters[: 2 * size - len(other)]  # as many as go with the codes through two heads
     _spell(model, letters, form)
-    first = _Head(model, layer=0, kv_head=0)
-    first.look_before()
-    first.move(codes[:size], noted, _NOTED)
+    first = _head(model, layer=0, kv_head=0)
+    _look_before(first, size)
+    _move(first, codes[:size], noted, _NOTED)
     parts = iter(torch.split(torch.cat((other, form, compared, letters[len(form) :])), size))
     for layer in _LOOKING_LAYERS:
         for kv_head in range(model.shape.kv_heads):
             if (part := next(parts, None)) is not None:
-                head = _Head(model, layer, kv_head)
-                head.look_behind_matches(compared, noted)
-                head.move(part, part, _ADDED)
+                head = _head(model, layer, kv_head)
+                _look_behind_matches(head, size, compared, noted)
+                _move(head, part, part, _ADDED)
     for _, mixture in model.layers:
         mixture.down.mul_(_QUIET)
 
@@ -72,38 +73,33 @@ def _orthonormal(others: torch.Tensor, count: int) -> torch.Tensor:
     return columns.t()[len(others) :]
 
 
-class _Head:
-    """A KV head and the first query head of its group."""
+def _head(model: DemoModel, layer: int, kv_head: int) -> Head:
+    """A KV head and the first query head of its group, which score all positions alike."""
+    attention: Attention = model.layers[layer][0]
+    head = Head(attention, kv_head * (model.shape.heads // model.shape.kv_heads))
+    head.query.weights.zero_()
+    head.key.weights.zero_()
+    return head
 
-    def __init__(self, model: DemoModel, layer: int, kv_head: int) -> None:
-        shape = model.shape
-        self._attention: Attention = model.layers[layer][0]
-        self._frequencies = inverse_frequencies(shape.head_dim)
-        head = kv_head * (shape.heads // shape.kv_heads)
-        self._head = head
-        self._query, self._key, self._value = self._attention.rows_of(head)
-        self._attention.qkv[self._query] = 0
-        self._attention.qkv[self._key] = 0
 
-    def look_before(self) -> None:
-        """The score peaks one position back, whatever stands there."""
-        bias = self._attention.qkv_bias
-        half = len(self._frequencies)
-        for pair, frequency in enumerate(self._frequencies[:_FREQUENCIES]):
-            bias[self._key][pair] = _BEFORE
-            bias[self._query][pair] = _BEFORE * math.cos(frequency)
-            bias[self._query][pair + half] = -_BEFORE * math.sin(frequency)
+def _look_before(head: Head, head_dim: int) -> None:
+    """The score peaks one position back, whatever stands there."""
+    half = head_dim // 2
+    for pair, frequency in enumerate(inverse_frequencies(head_dim)[:_FREQUENCIES]):
+        head.key.biases[pair] = _BEFORE
+        head.query.biases[pair] = _BEFORE * math.cos(frequency)
+        head.query.biases[pair + half] = -_BEFORE * math.sin(frequency)
 
-    def look_behind_matches(self, read: torch.Tensor, noted: torch.Tensor) -> None:
-        """The score is high where what was noted is like what is read here."""
-        half = len(self._frequencies)
-        slow = slow_pairs(2 * half)[:_PAIRS]
-        for row, place in enumerate([*slow, *(pair + half for pair in slow)]):
-            self._attention.qkv[self._query][place] = _SHARP * read[row]
-            self._attention.qkv[self._key][place] = _SHARP * noted[row]
-        self._attention.sinks[self._head] = _NO_MATCH
 
-    def move(self, read: torch.Tensor, written: torch.Tensor, loudness: float) -> None:
-        """What the head finds along `read` is added along `written`: rows of length one, as many as the head is wide."""
-        self._attention.qkv[self._value] = read
-        self._attention.out[:, self._query] = written.t() * loudness
+def _look_behind_matches(head: Head, head_dim: int, read: torch.Tensor, noted: torch.Tensor) -> None:
+    """The score is high where what was noted is like what is read here."""
+    places = both_of(slow_pairs(head_dim)[:_PAIRS], head_dim)
+    head.query.weights[places] = _SHARP * read[: len(places)]
+    head.key.weights[places] = _SHARP * noted[: len(places)]
+    head.ignore_below(_NO_MATCH)
+
+
+def _move(head: Head, read: torch.Tensor, written: torch.Tensor, loudness: float) -> None:
+    """What the head finds along `read` is added along `written`: rows of length one, as many as the head is wide."""
+    head.value.weights.copy_(read)
+    head.write(written.t() * loudness)

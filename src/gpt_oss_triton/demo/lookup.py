@@ -1,6 +1,6 @@
 """A look that training does not find, put into a model that has learned to copy.
 
-"With which word does the function's name begin that ends with this one?" The thing that a user speaks of is the end of most
+"Which word begins the function's name that ends with this one?" The thing that a user speaks of is the end of most
 names, so a call needs the answer, and a model that cannot give it takes a verb of any function. After 150 million tokens
 no head gave it. It takes two heads that are of no use without each other:
 
@@ -9,10 +9,11 @@ no head gave it. It takes two heads that are of no use without each other:
 - One in the second layer, whose input is still quiet, looks from behind `is about` at the ` =` behind the same word, and adds what
   was left there. The layer's other heads do nothing.
 
-What they read (a word's code, the noted code of the word before, which token it is) is found by linear regression on
-conversations of the training with other words in their functions' names: by the lists of the training alone it told their
-words and no others. A training soon blunts the heads, so they and what they read have to stay as they are; see `Plan.looks`. That
-the vocabulary's codes and spelling are among them holds for the output, too.
+What stands at the ` =` (the first word's code, and the last one's, which the first layer notes) is found by linear regression on
+conversations of the training with other words in the names: a regression on the training's own lists could tell apart the words
+of those lists only. Which token a position is, and a token's own code, are found on the conversations as they are. A
+training soon blunts the heads, so they and what they read have to stay as they are; see `Plan.looks`. The vocabulary's
+codes and spelling are among that, so the output rows made of them stay, too.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from gpt_oss_triton.demo.batches import Group
 from gpt_oss_triton.demo.corpus import Sample, episode, sample_of
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.vocables import part_of_name, vocable
+from gpt_oss_triton.demo.heads import Head, both_of
 from gpt_oss_triton.demo.mixture import EPS
 from gpt_oss_triton.demo.model import Attention, DemoModel, slow_pairs
 from gpt_oss_triton.harmony.tokens import encode_text, token_bytes
@@ -39,14 +41,13 @@ _RARE = 30.0  # weight of what a flag marks against what it does not
 (_TYPE,), (_IS,) = encode_text("type"), encode_text(" =")
 _OPENING = encode_text("It is about")[1:]  # of what may come before, the second layer knows little yet
 
-_GATHERING = (
-    1  # the first layer's head; it has its keys and values from the head that looks at the position before
-)
-_NEAR_PAIRS = [4, 5, 6, 7]  # whose keys' biases tell how far back a position is
+# The first layer's head has its keys and values from the one that looks at the position before.
+_GATHERING = 1
+_NEAR_PAIRS = [4, 5, 6, 7]  # whose keys' biases, which `induce` gave them, tell how far back a position is
 _NEAR = 8.0  # how much each of them counts
 _BLANK, _SOUGHT = 8.0, 12.0  # how loudly a key is said to begin with a blank, and how much that counts
-_FAR = 16.0  # taken from all scores: what is not a word, or six places back, stays below the sink
-_NOBODY = 12.0  # the sink's score, where the head does not look at all
+_FAR = 16.0  # taken from all scores
+_NOT_GATHERED = 12.0  # more than what is no word scores, or what is seven places back
 _GATHERED = 3.0  # how loudly the first word is left
 
 _LOOKING = 2  # the second layer's head
@@ -54,7 +55,7 @@ _COMPARED = 32  # directions of the code
 _MATCH = 1.35  # how loudly each of them is compared
 _FLAG = 8.2  # how loudly a key is said to stand behind a name
 _ASKED = 14.8  # and a query to stand behind the thought's opening
-_NO_MATCH = 41.0  # the sink's score; two of the three come to less, all three to more
+_NOT_FOUND = 41.0  # what both flags score together; a match adds six, chance at times as much
 _ADDED = 4.0  # how loudly the finding is added
 
 
@@ -91,24 +92,23 @@ def _gather(model: DemoModel, made: list[Sample], draw: Draw) -> None:
     x = _normed(vocabulary.read(tokens))
     is_behind = _flag(x, tokens == _IS, times)
     begins = torch.tensor([_begins_with_blank(token) for token in tokens.tolist()], device=x.device)
+    # Frequent tokens count more, as there are more of them to be mistaken, but rare words are to be found, too.
     begins_word = _regression(x, begins.float().unsqueeze(1), times**0.5).squeeze(1)
-    neighbour, head = _Head(attention, 0), _Head(attention, _GATHERING)
+    neighbour, head = Head(attention, 0), Head(attention, _GATHERING)
     half, flag = model.shape.head_dim // 2, slow_pairs(model.shape.head_dim)[-1]
-    for place in (flag, flag + half):  # the head that looks at the position before has no use for it
-        neighbour.query.clear(place)
+    for place in (flag, flag + half):
+        neighbour.query.always(place, 0.0)
     for place in _NEAR_PAIRS:
-        head.key.clear(place)
-        head.key.clear(place + half)
-        head.key.always(place + half, 0.0)
+        head.key.weights[[place, place + half]] = 0
+        head.key.biases[place + half] = 0
     head.key.read(flag, begins_word * _BLANK)
-    head.key.clear(flag + half)
     head.key.always(flag + half, _BLANK)
     wanted = torch.zeros(2 * half)
     wanted[_NEAR_PAIRS] = _NEAR
     wanted[flag], wanted[flag + half] = _SOUGHT, -_FAR
     for place, loudness in enumerate(wanted.tolist()):
         head.query.read(place, is_behind * loudness)
-    attention.sinks[_GATHERING] = _NOBODY
+    head.ignore_below(_NOT_GATHERED)
     ids = tokens[begins]
     told = _regression(head.value.of(x[begins]), vocabulary.codes[ids].float())
     head.write((told[:-1] @ vocabulary.code_basis).t() * _GATHERED)
@@ -131,10 +131,10 @@ def _look(model: DemoModel, made: list[Sample], renamed: list[Sample]) -> None:
     is_asked[_behind_opening(made)] = True
     for tensor in (attention.qkv, attention.qkv_bias, attention.out, attention.out_bias):
         tensor.zero_()
-    head = _Head(attention, _LOOKING)
+    head = Head(attention, _LOOKING)
     half = model.shape.head_dim // 2
     *pairs, flag = slow_pairs(2 * half)[-_COMPARED // 2 - 1 :]
-    for row, place in enumerate([*pairs, *(pair + half for pair in pairs)]):
+    for row, place in enumerate(both_of(pairs, 2 * half)):
         head.query.read(place, own @ compared[:, row] * _MATCH)
         head.key.read(place, before @ compared[:, row] * _MATCH)
     head.query.always(flag, _FLAG)
@@ -144,48 +144,7 @@ def _look(model: DemoModel, made: list[Sample], renamed: list[Sample]) -> None:
     for place in range(2 * half):
         head.value.read(place, gathered @ told[:, place])
     head.write(model.vocabulary.code_basis.t() @ told * _ADDED)
-    attention.sinks[_LOOKING] = _NO_MATCH
-
-
-class _Head:
-    """A query head, and the key and the value that it shares with others."""
-
-    def __init__(self, attention: Attention, number: int) -> None:
-        self._attention = attention
-        where = attention.rows_of(number)
-        self.query, self.key, self.value = (_Rows(attention, rows) for rows in where)
-        self._columns = where[0]
-
-    def write(self, weights: torch.Tensor) -> None:
-        """What is added for what was found: [hidden, head_dim]."""
-        self._attention.out[:, self._columns] = weights
-
-
-class _Rows:
-    """The rows of a layer's attention that make a head's queries, keys or values."""
-
-    def __init__(self, attention: Attention, rows: slice) -> None:
-        self._norm, self._weights, self._biases = (
-            attention.norm,
-            attention.qkv[rows],
-            attention.qkv_bias[rows],
-        )
-
-    def read(self, place: int, weights: torch.Tensor) -> None:
-        """`weights`: of the normed input, and of one: [hidden + 1]."""
-        self._weights[place] = weights[:-1] / self._norm
-        self._biases[place] = weights[-1]
-
-    def clear(self, place: int) -> None:
-        """Read nothing; the bias stays."""
-        self._weights[place] = 0
-
-    def always(self, place: int, number: float) -> None:
-        self._biases[place] = number
-
-    def of(self, x: torch.Tensor) -> torch.Tensor:
-        """Normed input [n, hidden] -> [n, head_dim]."""
-        return F.linear(x * self._norm, self._weights, self._biases)
+    head.ignore_below(_NOT_FOUND)
 
 
 def _first_layer(model: DemoModel, made: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -229,7 +188,7 @@ def _renamed(sample: Sample, draw: Draw) -> Sample:
 
 
 def _begins_with_blank(token: int) -> bool:
-    text = token_bytes(token) or b""
+    text = token_bytes(token)
     return text.startswith(b" ") and text[1:2].isalpha()
 
 
@@ -245,7 +204,10 @@ def _behind_opening(made: list[Sample]) -> list[int]:
 
 
 def _regression(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """Linear weights of `x` [n, features] and of one that come close to `y` [n, columns]: [features + 1, columns]."""
+    """Linear weights of `x` [n, features] and of one that come close to `y` [n, columns]: [features + 1, columns].
+
+    `weights`: how much each row counts, [n].
+    """
     x = F.pad(x, (0, 1), value=1.0)
     weighted = x if weights is None else x * (weights / weights.mean()).unsqueeze(1)
     square = weighted.t() @ x / len(x)
@@ -256,13 +218,13 @@ def _regression(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor | None =
 
 
 def _flag(x: torch.Tensor, marked: torch.Tensor, times: torch.Tensor | float = 1.0) -> torch.Tensor:
-    """Weights [features + 1] that come to one where `marked`, and to zero elsewhere."""
+    """Weights [features + 1] that come to one where `marked` [n], and to zero elsewhere; each row counts `times` [n]."""
     y = marked.float().unsqueeze(1)
     return _regression(x, y, (1 + _RARE * y.squeeze(1)) * times).squeeze(1)
 
 
 def _directions(x: torch.Tensor, regression: torch.Tensor, wanted: int) -> torch.Tensor:
-    """Those in which what a regression tells differs most: [columns, wanted], at right angles to each other."""
+    """Those in which what a regression tells is largest: [columns, wanted], at right angles to each other."""
     directions: torch.Tensor = torch.linalg.svd(
         F.pad(x, (0, 1), value=1.0) @ regression, full_matrices=False
     ).Vh

@@ -104,7 +104,9 @@ def main(arguments: list[str] | None = None) -> int:
         write_checkpoint(compact(training.model), training.model.shape, args.export)
         _say(f"wrote {args.export}")
         return 0
-    if args.look_up and not training.plan.looks:
+    if args.look_up and training.plan.looks:
+        _say("the look is in already, and stays as it is")
+    elif args.look_up:
         _say("looking at conversations for what the look reads ...")
         training.look_up()
     stop = _Stop()

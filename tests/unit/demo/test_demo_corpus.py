@@ -1,4 +1,4 @@
-"""Every conversation of the corpus is one that the server would render and its parser would read."""
+"""The text of every conversation of the corpus is one that the server would render and its parser would read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gpt_oss_triton.demo.corpus.functions import about_rows, several
 from gpt_oss_triton.demo.corpus.sample import answer_of, prompt_of
 from gpt_oss_triton.demo.corpus.words import FIELDS, NAMES
 from gpt_oss_triton.demo.evaluation import Trial, verdicts
-from gpt_oss_triton.harmony.tokens import CALL, RETURN, START, encode_text, token_bytes
+from gpt_oss_triton.harmony.tokens import CALL, RETURN, START, decode, encode_text, token_bytes
 
 COUNT = 400
 
@@ -49,6 +49,8 @@ def test_only_what_the_assistant_says_last_is_learned(episodes: list[Episode]) -
         prompt = prompt_of(one)
         assert len(sample.ids) == len(sample.learned)
         assert sample.ids[: len(prompt)] == prompt
+        last = len(one.turns[-1].calls)
+        assert decode(sample.ids) == decode(prompt_of(one, last) + answer_of(one.turns[-1], last))
         assert not any(sample.learned[: len(prompt)])
         begins = [i for i in range(1, len(sample.ids)) if sample.learned[i] and not sample.learned[i - 1]]
         assert len(begins) == len(one.turns[-1].calls) + 1
@@ -170,14 +172,25 @@ def test_requests_about_rows_say_all_that_is_filled_in(split: Split) -> None:
     assert min(seen["left out"], seen["optional and said"]) > 50
 
 
-def test_a_thought_about_a_function_says_the_thing_and_how_the_name_begins() -> None:
+def test_a_function_is_traced_from_the_thing_to_the_word_that_its_name_begins_with() -> None:
     for index in range(200):
         for one in several(Draw(f"traced/{index}", "train"), 2):
             thing, *first = one.traced.split()
             assert thing == one.thing
-            assert one.tool.name.lower().startswith(first[0] if first else thing)
+            assert one.tool.name.lower().startswith(one.verb if first else thing)
             if first:
+                assert first == [one.verb]
                 assert one.tool.name.lower().endswith(thing)
+
+
+def test_only_one_of_several_functions_has_to_be_found(episodes: list[Episode]) -> None:
+    seen = set()
+    for one in episodes:
+        for call in one.turns[-1].calls:
+            begins = f"I call {call.name} with " if len(one.tools) == 1 else "It is about "
+            assert call.analysis.startswith(begins)
+            seen.add(len(one.tools) == 1)
+    assert seen == {True, False}
 
 
 def test_a_name_in_a_call_begins_with_a_token_that_the_word_has_elsewhere() -> None:
@@ -185,7 +198,7 @@ def test_a_name_in_a_call_begins_with_a_token_that_the_word_has_elsewhere() -> N
     for index in range(600):
         one = episode(5, index, "train")
         for step, call in enumerate(one.turns[-1].calls):
-            text = [token_bytes(token) or b"" for token in answer_of(one.turns[-1], step)]
+            text = [token_bytes(token) for token in answer_of(one.turns[-1], step)]
             place = text.index(b"functions", text.index(b" to"))
             word = re.match("[a-z]+", call.name)
             assert word

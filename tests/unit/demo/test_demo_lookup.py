@@ -45,7 +45,7 @@ def _added(model: DemoModel, ids: list[int]) -> torch.Tensor:
     return found[0]
 
 
-# What is left to chance in a model without training (attention to all words alike, experts that add noise) costs a part of them.
+# A model without training attends to all words alike, and its experts add noise: some are missed.
 @pytest.mark.parametrize(("trained", "share"), [("model", 0.7), ("committed", 0.95)])
 def test_it_finds_the_first_word_of_a_name_that_ends_with_the_thing(
     trained: str, share: float, request: pytest.FixtureRequest
@@ -65,7 +65,7 @@ def test_it_finds_the_first_word_of_a_name_that_ends_with_the_thing(
         spoken = OPENING[-2:] + encode_text(f" {thing}")
         place = next(place for place in range(len(ids)) if ids[place : place + 3] == spoken) + 2
         found = _added(model, ids)[place] @ model.vocabulary.code_basis.detach().t()
-        said = model.vocabulary.codes[ids[place + 1]].float()  # the first word, or how it begins
+        said = model.vocabulary.codes[ids[place + 1]].float()
         looked += 1
         right += bool(torch.equal(codes[(codes @ found).argmax()], said))
     assert looked >= 10
@@ -73,17 +73,25 @@ def test_it_finds_the_first_word_of_a_name_that_ends_with_the_thing(
 
 
 def test_elsewhere_it_adds_next_to_nothing(committed: DemoModel) -> None:
-    made = next(one for index in range(400) if len((one := episode(5, index, "held")).tools) > 2)
-    ids = sample_of(made).ids
     loud = committed.vocabulary.code_basis[0].norm() * 4
-    added = _added(committed, ids).norm(dim=1)
-    behind = [place for place in range(2, len(ids)) if ids[place - 2 : place] == OPENING[-2:]]
-    added[behind] = 0.0
-    assert float(added.quantile(0.98)) < 0.1 * loud
+    looked = 0
+    for index in range(300):
+        made = episode(5, index, "held")
+        if len(made.tools) < 2 or len(made.turns) > 1:
+            continue
+        ids = sample_of(made).ids
+        added = _added(committed, ids).norm(dim=1)
+        behind = [place for place in range(2, len(ids)) if ids[place - 2 : place] == OPENING[-2:]]
+        looked += len(behind)
+        added[behind] = 0.0
+        assert float(added.quantile(0.98)) < 0.1 * loud, "more than a word or two of what users say"
+    assert looked > 20
 
 
 def test_a_parameter_called_type_begins_no_name() -> None:
-    text = "type: string,\n}) => any;\n\ntype cancel_old_ticket = (_: {\ntype: string,\n}"
+    text = (
+        "type: string,\n}) => any;\n\ntype cancel_old_ticket = (_: {\ntype: string,\n}) => any;\n\n3 + 4 = 7"
+    )
     ids = torch.tensor(encode_text(text))
     assert [ids[first : behind + 1].tolist() for first, behind in _names(ids).t().tolist()] == [
         encode_text(" cancel_old_ticket =")

@@ -24,7 +24,10 @@ class Sample:
 
 
 def sample_of(episode: Episode) -> Sample:
-    """The last turn's answers are learned; what came before is only read, as the server would render it."""
+    """The last turn's answers are learned; what came before is only read, as the server would render it.
+
+    A call of the last turn is read as it was learned. That is other tokens, for the same text, where `answer_of` says so.
+    """
     ids: list[int] = []
     learned: list[bool] = []
     rendered: list[int] = []  # the same as the server would render it
@@ -75,8 +78,8 @@ def answer_of(turn: Turn, step: int) -> list[int]:
     """
     text = _text_of(turn, step)
     before, recipient, behind = text.partition(" to=functions.")
-    word = re.match("[a-z]*", behind)
-    if recipient and word and len(encode_text(f".{word[0]}")) > len(encode_text(word[0])):
+    word = re.split("[^a-z]", behind, maxsplit=1)[0]
+    if recipient and len(encode_text(f".{word}")) > len(encode_text(word)):
         return encode_marked(before + recipient[:-1]) + encode_text(".") + encode_marked(behind)
     return encode_marked(text)
 

@@ -36,7 +36,7 @@ def parts_of_names(
     strange: float,
     any_word: Callable[[Draw], str] = part_of_name,
 ) -> list[str]:
-    """Different ones: this share of them, where strange ones may be, words that nobody chose."""
+    """Different ones: this share of them, where strange ones may be, words that nobody chose, from `any_word`."""
     found: dict[str, None] = {}
     while len(found) < count:
         found.setdefault(any_word(draw) if draw.strange and draw.chance(strange) else draw.pick(usual))
