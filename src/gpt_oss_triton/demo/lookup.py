@@ -127,7 +127,7 @@ def _look(model: DemoModel, made: list[Sample], renamed: list[Sample]) -> None:
     ids, x = _first_layer(model, made)
     own = _regression(x, codes[ids].float())
     is_behind, is_asked = torch.zeros(2, len(ids), dtype=torch.bool, device=x.device)
-    is_behind[_names(ids)[1]] = True
+    is_behind[behind] = True  # other words do not move them
     is_asked[_behind_opening(made)] = True
     for tensor in (attention.qkv, attention.qkv_bias, attention.out, attention.out_bias):
         tensor.zero_()

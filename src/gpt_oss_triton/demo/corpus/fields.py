@@ -9,7 +9,7 @@ from typing import Any
 
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.phrasing import phrased
-from gpt_oss_triton.demo.corpus.vocables import filling, foreign, part_of_name, vocable
+from gpt_oss_triton.demo.corpus.vocables import filling, foreign, part_of_name, usual_or_strange, vocable
 from gpt_oss_triton.demo.corpus.words import ADJECTIVES, CITIES, FIELDS, NAMES, NOUNS
 
 _USUAL = 0.5  # share of the values that are not strange, where strange ones may be
@@ -151,7 +151,7 @@ def joined(words: Sequence[str]) -> str:
 
 
 def _field(draw: Draw, bare: str, thing: str) -> Field:
-    first = vocable(draw) if draw.strange and draw.chance(0.5) else draw.pick(NOUNS)
+    first = usual_or_strange(draw, NOUNS, 0.5, vocable)
     style = draw.random.random()
     name = bare if style < 0.7 else f"{first}_{bare}" if style < 0.93 else f"{first}{bare.capitalize()}"
     schema, value, said = _typed(draw)

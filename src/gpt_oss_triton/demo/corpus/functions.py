@@ -23,7 +23,7 @@ from gpt_oss_triton.demo.corpus.fields import (
 )
 from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.tables import chart, query
-from gpt_oss_triton.demo.corpus.vocables import part_of_name, parts_of_names, vocable
+from gpt_oss_triton.demo.corpus.vocables import part_of_name, parts_of_names, usual_or_strange, vocable
 from gpt_oss_triton.demo.corpus.words import ADJECTIVES, FIELDS, THINGS, VERBS
 from gpt_oss_triton.wire import Tool
 
@@ -152,7 +152,7 @@ def _outcome(draw: Draw) -> str | int:
 
 
 def _single(draw: Draw, thing: str) -> Field:
-    name = part_of_name(draw) if draw.strange and draw.chance(0.5) else draw.pick(FIELDS)
+    name = usual_or_strange(draw, FIELDS, 0.5)
     text = said = text_value(draw)
     style = draw.random.random()
     if style < 0.5:

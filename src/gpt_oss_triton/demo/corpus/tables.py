@@ -11,7 +11,7 @@ from typing import Any
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.fields import Field, described, joined, mentioned
 from gpt_oss_triton.demo.corpus.phrasing import PHRASES, phrased
-from gpt_oss_triton.demo.corpus.vocables import part_of_name, parts_of_names, vocable
+from gpt_oss_triton.demo.corpus.vocables import part_of_name, parts_of_names, usual_or_strange, vocable
 from gpt_oss_triton.demo.corpus.words import FIELDS, NOUNS
 
 _STRANGE = 0.5  # share of the parameters' names that no program would have, where strange ones may be
@@ -94,7 +94,7 @@ def _words(draw: Draw, count: int) -> list[str]:
     """Different ones, some of two words, none that the phrases around them are made of."""
     words: dict[str, None] = {}
     while len(words) < count:
-        word = vocable(draw) if draw.strange and draw.chance(0.7) else draw.pick(NOUNS)
+        word = usual_or_strange(draw, NOUNS, 0.7, vocable)
         if draw.chance(0.15):
             word += f"_{part_of_name(draw) if draw.strange else draw.pick(FIELDS)}"
         if word not in _spoken():

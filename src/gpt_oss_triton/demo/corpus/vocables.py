@@ -29,6 +29,13 @@ def part_of_name(draw: Draw) -> str:
     return word
 
 
+def usual_or_strange(
+    draw: Draw, usual: Sequence[str], strange: float, any_word: Callable[[Draw], str] = part_of_name
+) -> str:
+    """One of a list, or, in this share of the cases and where strange ones may be, a word that nobody chose, from `any_word`."""
+    return any_word(draw) if draw.strange and draw.chance(strange) else draw.pick(usual)
+
+
 def parts_of_names(
     draw: Draw,
     usual: Sequence[str],
@@ -36,10 +43,10 @@ def parts_of_names(
     strange: float,
     any_word: Callable[[Draw], str] = part_of_name,
 ) -> list[str]:
-    """Different ones: this share of them, where strange ones may be, words that nobody chose, from `any_word`."""
+    """Different ones, each as `usual_or_strange` draws it."""
     found: dict[str, None] = {}
     while len(found) < count:
-        found.setdefault(any_word(draw) if draw.strange and draw.chance(strange) else draw.pick(usual))
+        found.setdefault(usual_or_strange(draw, usual, strange, any_word))
     return list(found)
 
 
