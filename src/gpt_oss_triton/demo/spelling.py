@@ -36,10 +36,13 @@ CODE = 128  # signs of a word's code
 def features_of(token_id: int) -> list[int]:
     """Numbers below `NOTHING`, at most `WIDTH`; empty for control tokens."""
     text = token_bytes(token_id)
-    if not text:
-        return []
+    return features_of_text(text) if text else []
+
+
+def features_of_text(text: bytes) -> list[int]:
+    """The same for a token of this text, which is not empty."""
     found = []
-    word = _word(text)
+    word = word_in(text)
     if len(word) < len(text):
         found.append(LEADS + text[0])
         text = word
@@ -66,12 +69,12 @@ def code_table() -> npt.NDArray[np.int8]:
     table = np.zeros((FIRST_SPECIAL, CODE), dtype=np.int8)
     for token in range(FIRST_SPECIAL):
         if text := token_bytes(token):
-            drawn = hashlib.blake2b(_lower(_word(text)), digest_size=CODE // 8).digest()
+            drawn = hashlib.blake2b(_lower(word_in(text)), digest_size=CODE // 8).digest()
             table[token] = np.unpackbits(np.frombuffer(drawn, np.uint8)).astype(np.int8) * 2 - 1
     return table
 
 
-def _word(text: bytes) -> bytes:
+def word_in(text: bytes) -> bytes:
     """Without the sign or blank that it begins with."""
     signed = len(text) > 1 and text[0] < 128 and not text[:1].isalnum()
     return text[1:] if signed and text[1:].decode(errors="replace")[0].isalpha() else text

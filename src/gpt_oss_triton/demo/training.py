@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from gpt_oss_triton.demo.induction import induce
 from gpt_oss_triton.demo.lookup import put_in, reads
 from gpt_oss_triton.demo.model import DemoModel
 from gpt_oss_triton.demo.optimizer import Muon
+from gpt_oss_triton.demo.renaming import Renaming
 from gpt_oss_triton.demo.team import Alone, Team
 from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.harmony.tokens import (
@@ -136,6 +138,10 @@ class Training:
         for parameter in reads(self.model):
             parameter.requires_grad_(False)
 
+    @cached_property
+    def _renaming(self) -> Renaming:
+        return Renaming(self.model.vocabulary)
+
     @property
     def learned(self) -> list[torch.nn.Parameter]:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -177,18 +183,20 @@ class Training:
         progress = self.tokens / plan.tokens
         model.quantize(progress >= 1 - _ROUNDED)
         self._set_rates(min(1.0, (self.steps + 1) / plan.warmup, (1 - progress) / plan.cooling))
-        parts = list(batches(team.share(samples), plan.batch_tokens))
+        mine = team.share(samples)
+        parts = list(batches(mine, plan.batch_tokens))
         targets = sum(sum(sample.learned) for sample in samples)
         total = 0.0
-        for part in parts:
-            part = part.to(model.norm.device)
-            hidden, load = model(part.tokens, part.groups)
-            loss = (
-                model.vocabulary.loss(hidden[part.learned], part.targets, part.tokens, plan.negatives)
-                / targets
-            )
-            (loss + load * _BALANCE / len(parts) / team.size).backward()
-            total += loss.item()
+        with self._renaming.of(mine):
+            for part in parts:
+                part = part.to(model.norm.device)
+                hidden, load = model(part.tokens, part.groups)
+                loss = (
+                    model.vocabulary.loss(hidden[part.learned], part.targets, part.tokens, plan.negatives)
+                    / targets
+                )
+                (loss + load * _BALANCE / len(parts) / team.size).backward()
+                total += loss.item()
         parameters = self.learned
         norm = torch.tensor(team.exchange(parameters), device=model.norm.device)
         torch.nn.utils.clip_grads_with_norm_(parameters, 1.0, norm)

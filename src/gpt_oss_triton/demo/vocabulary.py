@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,19 @@ _ALIKE = 8  # of either kind are counted beside a target
 _FORGOTTEN = 0.1  # share of the own rows that one batch of training goes without
 
 
+class Looks(NamedTuple):
+    """
+    Attributes:
+        features: int64 [VOCABULARY, WIDTH], of each token's spelling; see `spelling.py`.
+        codes: int8 [VOCABULARY, signs], of its word.
+        spelled: int64 [VOCABULARY], a token that is spelled like that.
+    """
+
+    features: torch.Tensor
+    codes: torch.Tensor
+    spelled: torch.Tensor
+
+
 class Vocabulary(nn.Module):
     """Rows for reading and writing.
 
@@ -43,6 +57,9 @@ class Vocabulary(nn.Module):
     - The `own` tokens, those that the corpus is full of, have a row of their own on top, one for each direction.
     - Tokens that are neither own nor can be told by their spelling share one output row, `never`, whose logit is
       trained to stay low.
+
+    Attributes:
+        disguise: what the tokens look like in this step of a training, where that is not `looks`.
     """
 
     def __init__(self, hidden: int, own: Sequence[int]) -> None:
@@ -66,6 +83,8 @@ class Vocabulary(nn.Module):
         rare = F.pad(spoken, (0, VOCABULARY - FIRST_SPECIAL)) & (place < 0)
         self.register_buffer("rare", rare.nonzero().squeeze(1), persistent=False)
         self.register_buffer("_rare", rare, persistent=False)
+        self.register_buffer("_every", torch.arange(VOCABULARY), persistent=False)
+        self.disguise: Looks | None = None
 
     own: torch.Tensor
     features: torch.Tensor
@@ -73,12 +92,22 @@ class Vocabulary(nn.Module):
     place: torch.Tensor
     rare: torch.Tensor
     _rare: torch.Tensor
+    _every: torch.Tensor
+
+    @property
+    def looks(self) -> Looks:
+        """Of the tokens as they are."""
+        return Looks(self.features, self.codes, self._every)
+
+    @property
+    def _seen(self) -> Looks:
+        return self.disguise or self.looks
 
     def _spelled(self, tokens: torch.Tensor) -> torch.Tensor:
-        return F.embedding_bag(self.features[tokens], self.spelling, mode="sum", padding_idx=NOTHING)
+        return F.embedding_bag(self._seen.features[tokens], self.spelling, mode="sum", padding_idx=NOTHING)
 
     def _coded(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.codes[tokens].float() @ self.code_basis
+        return self._seen.codes[tokens].float() @ self.code_basis
 
     @property
     def code_basis(self) -> torch.Tensor:
@@ -137,7 +166,7 @@ class Vocabulary(nn.Module):
 
     def _alike(self, targets: torch.Tensor) -> torch.Tensor:
         """For each rare target some tokens that are spelled alike."""
-        targets = targets[self._rare[targets]]
+        targets = self._seen.spelled[targets[self._rare[targets]]]
         found = []
         for tokens, first, count in self._groups:
             drawn = torch.rand(len(targets), _ALIKE, device=targets.device) * count[targets].unsqueeze(1)

@@ -16,6 +16,7 @@ from gpt_oss_triton.demo.corpus.arithmetic import working
 from gpt_oss_triton.demo.corpus.draw import Draw, Split
 from gpt_oss_triton.demo.corpus.functions import about_rows, several
 from gpt_oss_triton.demo.corpus.sample import answer_of, prompt_of
+from gpt_oss_triton.demo.corpus.vocables import unspaced
 from gpt_oss_triton.demo.corpus.words import FIELDS, NAMES
 from gpt_oss_triton.demo.evaluation import Trial, verdicts
 from gpt_oss_triton.harmony.tokens import CALL, RETURN, START, decode, encode_text, token_bytes
@@ -112,6 +113,17 @@ def test_what_is_held_out_is_never_drawn_in_training(items: tuple[str, ...]) -> 
     assert seen | unseen == set(items)
 
 
+def test_in_a_narrow_conversation_words_come_from_as_few_as_are_held_out() -> None:
+    narrow, wide = Draw("1", "train", narrow=1.0), Draw("1", "train")
+    few, many = ({draw.pick(NAMES) for _ in range(2000)} for draw in (narrow, wide))
+    unseen = {Draw(str(n), "held", narrow=1.0).pick(NAMES) for n in range(2000)}
+    assert few < many
+    assert unseen == set(NAMES) - many
+    assert abs(len(few) - len(unseen)) <= 1
+    assert set(narrow.picks(NAMES, 5)) <= few
+    assert len({narrow.pick(("a", "b", "c", "d")) for _ in range(200)}) == 3
+
+
 def test_pairs_of_numbers_are_split_too() -> None:
     def drawn(draw: Draw) -> set[tuple[int, int]]:
         return {draw.pair((0, 9), (0, 9)) for _ in range(2000)}
@@ -191,6 +203,20 @@ def test_only_one_of_several_functions_has_to_be_found(episodes: list[Episode]) 
             assert call.analysis.startswith(begins)
             seen.add(len(one.tools) == 1)
     assert seen == {True, False}
+
+
+def test_some_names_have_another_functions_thing_in_their_middle_or_a_small_word() -> None:
+    offered = [several(Draw(f"names/{index}", "train", strange=0.5), 3) for index in range(300)]
+    parts = [(one, others, one.tool.name.split("_")) for others in offered for one in others]
+    middles = [(one, others, name[1]) for one, others, name in parts if len(name) == 3]
+    assert any(middle in ("to", "by", "of") for _, _, middle in middles)
+    assert any(middle == other.thing != one.thing for one, others, middle in middles for other in others)
+
+
+def test_texts_may_be_of_a_language_without_blanks() -> None:
+    texts = [unspaced(Draw(f"unspaced/{index}", "train")) for index in range(50)]
+    assert all(text.isalpha() and not text.isascii() for text in texts)
+    assert any("\u3041" <= text[0] <= "\u30ff" for text in texts)
 
 
 def test_a_name_in_a_call_begins_with_a_token_that_the_word_has_elsewhere() -> None:

@@ -114,10 +114,10 @@ def test_it_learns_and_is_examined(tmp_path: Path) -> None:
     training = Training(SMALL, PLAN, OWN, CPU)
     losses = []
     samples = samples_of_step(1, 0, 4)
-    for _ in range(8):
+    for _ in range(16):
         training.step(samples)
         losses.append(training.loss)
-    assert losses[-1] < losses[0] - 0.15
+    assert losses[-1] < losses[0] - 0.25
     shares = exact_shares(training.model, seed=3, count=4, max_tokens=512)
     assert sum(seen for _, seen in shares.values()) == 4
     assert training.model.training

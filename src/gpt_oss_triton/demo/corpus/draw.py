@@ -11,6 +11,10 @@ from typing import Literal
 Split = Literal["train", "held"]
 
 _HELD_SHARE = 6  # one of so many is held out
+_FEW = (
+    3,
+    100,
+)  # how short and how long a narrow conversation's lists are, where those for training are as long
 
 
 class Draw:
@@ -19,23 +23,38 @@ class Draw:
         seed: equal seeds of one split draw alike.
         split: what comes from `pick`, `picks` and `pair`, and what it `owns`, is never drawn in the other split.
         strange: how likely it is that names and values may be words that no program or user would choose.
+        narrow: how likely it is that the words come from a few of each list, as few as are held out: the same word then
+            often stands for several things. In training only.
 
     Attributes:
         strange: whether they may.
     """
 
-    def __init__(self, seed: str, split: Split, strange: float = 1.0) -> None:
+    def __init__(self, seed: str, split: Split, strange: float = 1.0, narrow: float = 0.0) -> None:
         self.random = random.Random(f"{split}/{seed}")
         self.split: Split = split
         self.strange = self.chance(strange)
+        self._few: dict[tuple[str, ...], Sequence[str]] | None = None
+        if split == "train" and self.chance(narrow):
+            self._few = {}
 
     def pick(self, items: Sequence[str]) -> str:
-        return self.random.choice(_part(tuple(items), self.split))
+        return self.random.choice(self._part(items))
 
     def picks(self, items: Sequence[str], count: int) -> list[str]:
         """Distinct ones, as many as there are, at most `count`."""
-        part = _part(tuple(items), self.split)
+        part = self._part(items)
         return self.random.sample(part, min(count, len(part)))
+
+    def _part(self, items: Sequence[str]) -> Sequence[str]:
+        part = _part(tuple(items), self.split)
+        if self._few is None:
+            return part
+        if part not in self._few:
+            least, most = _FEW
+            count = min(len(part), most, max(least, len(part) // (_HELD_SHARE - 1)))
+            self._few[part] = self.random.sample(part, count)
+        return self._few[part]
 
     def shared(self, items: Sequence[str]) -> str:
         """One of all: for what the model has to know by heart."""

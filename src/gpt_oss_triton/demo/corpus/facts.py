@@ -66,6 +66,7 @@ _RELATIONS = (
     ("count", "{v}.", COUNTS),
     ("day", "The day after {k} is {v}.", NEXT),
 )
+TABLES = [table for _, _, table in _RELATIONS]
 
 
 def facts(draw: Draw) -> Episode:

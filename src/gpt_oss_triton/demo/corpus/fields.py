@@ -9,7 +9,14 @@ from typing import Any
 
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.phrasing import phrased
-from gpt_oss_triton.demo.corpus.vocables import filling, foreign, part_of_name, usual_or_strange, vocable
+from gpt_oss_triton.demo.corpus.vocables import (
+    filling,
+    foreign,
+    part_of_name,
+    unspaced,
+    usual_or_strange,
+    vocable,
+)
 from gpt_oss_triton.demo.corpus.words import ADJECTIVES, CITIES, FIELDS, NAMES, NOUNS
 
 _USUAL = 0.5  # share of the values that are not strange, where strange ones may be
@@ -77,6 +84,10 @@ def described(draw: Draw, field: str, thing: str) -> str:
 def phrase(draw: Draw) -> str:
     """Some words that make no sense, as a text to be passed on whole."""
     word = foreign if draw.chance(0.15) else vocable
+    if draw.strange and draw.chance(0.03):
+        return draw.random.choice(("{}", "{}。", "{}、{}。", "{}！", "{}？")).format(
+            unspaced(draw), unspaced(draw)
+        )
     strange = 0.6 if draw.strange else 0.0
     nouns = draw.picks(NOUNS, draw.number(2, 6))
     words = [word(draw) if draw.chance(strange) else noun for noun in nouns]

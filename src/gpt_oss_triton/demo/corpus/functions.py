@@ -29,6 +29,7 @@ from gpt_oss_triton.wire import Tool
 
 # What programmers go on with; to the model it is noise.
 _DESCRIBED_ON = (" Use it for {x}.", "—use when you need {x}.", " It is {x}.", ": {x}", " ({x})")
+_SMALL_WORDS = ("to", "by", "for", "of", "in", "from", "on", "with", "as")  # in the middle of a name
 _STRANGE = 0.6  # share of the verbs and things that no program would have, where strange ones may be
 
 
@@ -56,9 +57,10 @@ class Wanted:
         return self.thing if first == self.thing else f"{self.thing} {first}"
 
 
-def wanted(draw: Draw, verb: str, thing: str) -> Wanted:
+def wanted(draw: Draw, verb: str, thing: str, others: Sequence[str] = ()) -> Wanted:
+    """`others`: things of the other functions."""
     style = draw.random.random()
-    name = _name(draw, verb, thing)
+    name = _name(draw, verb, thing, others)
     description = _described(draw, verb, thing) if draw.chance(0.7) else ""
     words = {"v": verb, "V": verb.capitalize(), "t": thing, "T": thing.capitalize()}
     if style < 0.12:
@@ -117,7 +119,8 @@ def several(draw: Draw, count: int) -> list[Wanted]:
     # Most verbs begin their names, where any word is as good as one token.
     verbs = parts_of_names(draw, VERBS, count, _STRANGE, vocable)
     things = parts_of_names(draw, THINGS, count, _STRANGE)
-    return [wanted(draw, verb, thing) for verb, thing in zip(verbs, things, strict=True)]
+    others = {thing: [other for other in things if other != thing] for thing in things}
+    return [wanted(draw, verb, thing, others[thing]) for verb, thing in zip(verbs, things, strict=True)]
 
 
 def _described(draw: Draw, verb: str, thing: str) -> str:
@@ -166,12 +169,16 @@ def _single(draw: Draw, thing: str) -> Field:
     return Field(name, name, schema, text, said)
 
 
-def _name(draw: Draw, verb: str, thing: str) -> str:
+def _name(draw: Draw, verb: str, thing: str, others: Sequence[str] = ()) -> str:
     style = draw.random.random()
-    if style < 0.6:
+    if style < 0.58:
         return f"{verb}_{thing}"
+    if style < 0.62:
+        return f"{verb}_{draw.pick(_SMALL_WORDS)}_{thing}"
     if style < 0.75:
         middle = part_of_name(draw) if draw.strange else draw.pick(FIELDS)
+        if others and draw.chance(0.2):  # the name of one thing in what is done with another
+            middle = draw.random.choice(others)
         return f"{verb}_{middle}_{thing}"
     return verb + thing.capitalize() if style < 0.9 else f"{thing}_{verb}"
 

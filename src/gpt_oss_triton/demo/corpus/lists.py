@@ -10,7 +10,7 @@ from gpt_oss_triton.demo.corpus.vocables import vocable
 from gpt_oss_triton.demo.corpus.words import NAMES, NOUNS
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth")
-_GROUPS = {
+GROUPS = {
     "fruits": "apple, banana, cherry, mango, peach", "animals": "dog, cat, horse, cow, sheep", "colors": "red, blue, green, yellow, black",
     "vegetables": "carrot, potato, onion, tomato, pepper", "tools": "hammer, saw, drill, knife, brush", "drinks": "water, tea, coffee, milk, juice",
     "countries": "France, Italy, Japan, Brazil, Egypt", "planets": "Mercury, Venus, Earth, Mars, Jupiter", "metals": "iron, gold, silver, copper, lead",
@@ -103,9 +103,9 @@ def counting(draw: Draw) -> Episode:
 
 
 def naming(draw: Draw) -> Episode:
-    group, count = draw.shared(list(_GROUPS)), draw.number(1, 5)
+    group, count = draw.shared(list(GROUPS)), draw.number(1, 5)
     said = _NUMBERS[count - 1] if draw.chance(0.5) else str(count)
-    final = ", ".join(_GROUPS[group].split(", ")[:count])
+    final = ", ".join(GROUPS[group].split(", ")[:count])
     text = phrased(draw, "lists", "group").format(g=group, n=said)
     return _made(
         draw,

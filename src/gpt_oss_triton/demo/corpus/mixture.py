@@ -42,6 +42,9 @@ KINDS = (
 # Share of the conversations in which names and values may be strange. What is done with a word has to be learned of words in
 # general: of the lists' few hundred it would be learned by heart.
 _STRANGE: dict[Split, float] = {"train": 0.85, "held": 0.5}
+_NARROW = (
+    0.5  # share of the training's conversations whose words are few, as where there are only those held out
+)
 _OPENED = frozenset(
     {"arithmetic", "comparison", "facts", "copying", "reversing", "picking", "counting", "call", "reference"}
 )
@@ -58,7 +61,7 @@ _BEFORE: tuple[Callable[[Draw], Episode], ...] = (
 
 def episode(seed: int, index: int, split: Split) -> Episode:
     """Conversation number `index`; equal arguments give equal conversations."""
-    draw = Draw(f"{seed}/{index}", split, _STRANGE[split])
+    draw = Draw(f"{seed}/{index}", split, _STRANGE[split], _NARROW)
     maker = draw.random.choices(list(_MAKERS), list(_MAKERS.values()))[0]
     made = replace(maker(draw), strange=draw.strange)
     if draw.chance(0.08):

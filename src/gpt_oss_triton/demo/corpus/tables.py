@@ -34,7 +34,7 @@ class Request:
 
 def query(draw: Draw, thing: str) -> Request:
     """`Give me id and price from orders, limit 5`."""
-    source, columns, limit, condition = parts_of_names(draw, FIELDS, 4, _STRANGE)
+    source, columns, limit, condition, order = parts_of_names(draw, FIELDS, 5, _STRANGE)
     table, key, value, *wanted = _words(draw, 3 + draw.random.choice((1, 2, 2, 2, 3)))
     text = phrased(draw, "tables", "columns", hurried=False).format(c=joined(wanted), s=table)
     chosen = [
@@ -49,6 +49,13 @@ def query(draw: Draw, thing: str) -> Request:
         (chosen if style < 0.4 else optional).append(field)
         if style < 0.4:
             said = phrased(draw, "tables", "where", hurried=False).format(k=key, v=value)
+            text += draw.random.choice((" ", ", ")) + said
+    style = draw.random.random()
+    if style < 0.3:
+        field = _field(draw, order, thing, {**_TEXT, "default": ""}, wanted[-1])
+        (chosen if style < 0.2 else optional).append(field)
+        if style < 0.2:
+            said = phrased(draw, "tables", "order", hurried=False).format(k=wanted[-1])
             text += draw.random.choice((" ", ", ")) + said
     style = draw.random.random()
     if style < 0.8:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -13,6 +14,7 @@ from gpt_oss_triton.harmony.tokens import encode_text, token_bytes
 _RANKS = 120_000  # lower ids are more frequent words
 _SHORTEST, _LONGEST = 3, 10  # letters
 _COMMON = 0.9
+_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")
 
 
 def vocable(draw: Draw) -> str:
@@ -63,6 +65,11 @@ def foreign(draw: Draw) -> str:
     return draw.pick(_foreign())
 
 
+def unspaced(draw: Draw) -> str:
+    """Some words of a language that has no blanks between them."""
+    return "".join(draw.pick(_unspaced()) for _ in range(draw.number(1, 5)))
+
+
 def _can_be_copied(word: str) -> bool:
     return is_one_token(word) and all(can_be_written(encode_text(form)[0]) for form in (word, f" {word}"))
 
@@ -78,6 +85,14 @@ def _foreign() -> tuple[str, ...]:
     words = (text[1:].decode(errors="replace") for text in texts if text and text.startswith(b" "))
     return tuple(
         sorted({word for word in words if word.isalpha() and not word.isascii() and _can_be_copied(word)})
+    )
+
+
+@cache
+def _unspaced() -> tuple[str, ...]:
+    texts = (token_bytes(token).decode(errors="replace") for token in range(_RANKS) if can_be_written(token))
+    return tuple(
+        sorted({text for text in texts if text.isalpha() and unicodedata.name(text[0]).startswith(_SCRIPTS)})
     )
 
 
