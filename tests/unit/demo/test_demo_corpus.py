@@ -12,7 +12,7 @@ import pytest
 from gpt_oss_triton.demo.answers import read
 from gpt_oss_triton.demo.conformity import conforms
 from gpt_oss_triton.demo.corpus import KINDS, Episode, episode, sample_of
-from gpt_oss_triton.demo.corpus.arithmetic import working
+from gpt_oss_triton.demo.corpus.arithmetic import arithmetic, working
 from gpt_oss_triton.demo.corpus.draw import Draw, Split
 from gpt_oss_triton.demo.corpus.functions import about_rows, several
 from gpt_oss_triton.demo.corpus.sample import answer_of, prompt_of
@@ -131,6 +131,26 @@ def test_pairs_of_numbers_are_split_too() -> None:
     seen, unseen = drawn(Draw("1", "train")), drawn(Draw("1", "held"))
     assert seen.isdisjoint(unseen)
     assert len(seen | unseen) == 100
+
+
+def test_training_has_more_of_the_hard_tasks_and_none_of_the_tasks_that_are_held_out() -> None:
+    def tasks(split: Split) -> list[tuple[int, str, int]]:
+        finals = (arithmetic(Draw(f"hard/{index}", split)).turns[-1].final for index in range(2000))
+        found = [re.match(r"(\d+) (.) (\d+) = ", final) for final in finals]
+        return [(int(one[1]), one[2], int(one[3])) for one in found if one]
+
+    def equal_digits(made: list[tuple[int, str, int]]) -> float:
+        differences = [(a, b) for a, sign, b in made if sign == "-" and a > 99]
+        return sum(any(x == y for x, y in zip(f"{a}", f"{b:03}", strict=True)) for a, b in differences) / len(
+            differences
+        )
+
+    train, held = tasks("train"), tasks("held")
+    assert len(train) == len(held) == 2000
+    assert set(train).isdisjoint(held)
+    assert equal_digits(train) > equal_digits(held) + 0.05
+    assert max(a // b for a, sign, b in train if sign == "/") == 15
+    assert max(a // b for a, sign, b in held if sign == "/") == 12
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import add, floordiv, mul, sub
 
-from gpt_oss_triton.demo.corpus.draw import Draw
+from gpt_oss_triton.demo.corpus.draw import Draw, Split
 from gpt_oss_triton.demo.corpus.episode import Episode, Turn
 from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.thought import effort_of, thought
@@ -13,12 +13,16 @@ from gpt_oss_triton.demo.corpus.words import COUNTED, NAMES
 from gpt_oss_triton.wire import ReasoningEffort
 
 _OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": add, "-": sub, "*": mul, "/": floordiv}
+# How often each is asked for: in training more often what is harder to learn.
+_SIGNS: dict[Split, str] = {"train": "+++----****//", "held": "++++---**/"}
+_LONGER = 0.3  # share of the training's divisions that count up further than is asked for anywhere else
+_EQUAL = 0.25  # share of its differences with two equal digits at one place, where one may have been lent to the place before, or not
 _PLACES = ("ones", "tens", "hundreds", "thousands")
 
 
 def arithmetic(draw: Draw) -> Episode:
     effort = effort_of(draw)
-    sign = draw.random.choice("++++---**/")
+    sign = draw.random.choice(_SIGNS[draw.split])
     a, b = _operands(draw, sign)
     c = _OPERATIONS[sign](a, b)
     text = phrased(draw, "arithmetic", sign).format(a=a, b=b, **_story(draw))
@@ -61,15 +65,23 @@ def _compared(a: int, b: int) -> str:
 
 
 def _operands(draw: Draw, sign: str) -> tuple[int, int]:
+    training = draw.split == "train"
     if sign in "+-":
         size = draw.random.choice((10, 100, 100, 499, 499, 999))
         while True:
             a, b = draw.pair((0, size), (0, size))
-            if sign == "+" or a >= b:
+            if sign == "-" and training and draw.chance(_EQUAL):
+                place = draw.number(0, len(str(size)) - 1)
+                b += (_digit(a, place) - _digit(b, place)) * 10**place
+            if (sign == "+" or a >= b) and draw.owns(f"{a} {b}"):
                 return a, b
     if sign == "*":
-        return draw.pair((2, 12), (2, 12)) if draw.chance(0.5) else draw.pair((11, 99), (2, 9))
-    a, b = draw.pair((2, 12), (2, 12))
+        return (
+            draw.pair((2, 12), (2, 12))
+            if draw.chance(0.3 if training else 0.5)
+            else draw.pair((11, 99), (2, 9))
+        )
+    a, b = draw.pair((2, 15 if training and draw.chance(_LONGER) else 12), (2, 12))
     return a * b, b
 
 
