@@ -1,7 +1,7 @@
 """Words that look otherwise for one step of the training.
 
 What is to be done with a word that a user brings has to be learned of words in general; of the corpus's few thousand it is
-learned by heart. So in each step most words get the letters and the code of one of the vocabulary's 68,000, and that word
+learned by heart. So in each step most words get the letters and the code of one of the vocabulary's 60,000, and that word
 theirs, in all their tokens: ` cancel`, `_cancel` and `Cancel` go on being one word.
 """
 
@@ -15,21 +15,23 @@ import torch
 
 from gpt_oss_triton.demo.corpus import Sample
 from gpt_oss_triton.demo.corpus.by_heart import BY_HEART
+from gpt_oss_triton.demo.corpus.vocables import held_out
 from gpt_oss_triton.demo.spelling import NOTHING, WIDTH, can_be_written, features_of_text, word_in
-from gpt_oss_triton.demo.vocabulary import Looks, Vocabulary
+from gpt_oss_triton.demo.vocabulary import Guise, Vocabulary
 from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL, token_bytes
 
-_RENAMED = 0.8  # share of the words that may be
+# Share of the words that may be. The others are learned as they are: so are the rarer words of phrases that nobody listed.
+_RENAMED = 0.8
 
 
 class Renaming:
-    """For one training's vocabulary."""
+    """For one process of a training: each draws its own."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._looks = Looks(*(table.clone() for table in vocabulary.looks))
+        self._guise = Guise(*(table.clone() for table in vocabulary.plain))
         self._tokens = _tokens_of_words(set(vocabulary.own.tolist()))
-        self._words = list(self._tokens)
+        self._partners = sorted(self._tokens.keys() - held_out())  # which no training may show
         self._word = {token: word for word, tokens in self._tokens.items() for token in tokens}
 
     @contextmanager
@@ -37,15 +39,19 @@ class Renaming:
         """Most words of these samples change places with words that are in none of them."""
         met = {self._word[token] for sample in samples for token in sample.ids if token in self._word}
         kept = BY_HEART.union(*(self._said_unread(sample) for sample in samples))
-        renamed = [word for word in sorted(met - kept) if float(torch.rand(())) < _RENAMED]
+        words = sorted(met - kept)
+        renamed = [
+            word
+            for word, drawn in zip(words, torch.rand(len(words)).tolist(), strict=True)
+            if drawn < _RENAMED
+        ]
         changed = self._exchange(renamed, self._others(met | kept, len(renamed)))
-        self._vocabulary.disguise = self._looks
         try:
-            yield
+            with self._vocabulary.seen_in(self._guise):
+                yield
         finally:
-            self._vocabulary.disguise = None
-            for disguised, plain in zip(self._looks, self._vocabulary.looks, strict=True):
-                disguised[changed] = plain[changed]
+            for table, plain in zip(self._guise, self._vocabulary.plain, strict=True):
+                table[changed] = plain[changed]
 
     def _said_unread(self, sample: Sample) -> set[str]:
         """Words that the model has to say before it has read them."""
@@ -59,31 +65,29 @@ class Renaming:
 
     def _others(self, taken: set[str], count: int) -> list[str]:
         """Different words, none of those that are taken."""
-        found: dict[str, None] = {}
-        while len(found) < count:
-            for place in torch.randint(len(self._words), (count,)).tolist():
-                if self._words[place] not in taken and len(found) < count:
-                    found[self._words[place]] = None
-        return list(found)
+        places = torch.randperm(len(self._partners))[: count + len(taken)].tolist()
+        return [self._partners[place] for place in places if self._partners[place] not in taken][:count]
 
     def _exchange(self, words: Sequence[str], others: Sequence[str]) -> torch.Tensor:
         """The tokens that are seen otherwise from now on."""
         changed: list[int] = []
         features: list[list[int]] = []
-        spelled_as: list[int] = []
+        seen_as: list[int] = []
         for old, new in zip((*words, *others), (*others, *words), strict=True):
+            forms = {_in_form_of(token, new): token for token in self._tokens[new]}
             for token in self._tokens[old]:
-                found = features_of_text(_as(token_bytes(token), new))
+                text = _in_form_of(token, new)
+                found = features_of_text(text)
                 changed.append(token)
                 features.append(found + [NOTHING] * (WIDTH - len(found)))
-                spelled_as.append(self._tokens[new][0])
-        device = self._looks.features.device
-        where, spelled = (
-            torch.tensor(tokens, dtype=torch.int64, device=device) for tokens in (changed, spelled_as)
+                seen_as.append(forms.get(text, self._tokens[new][0]))
+        device = self._guise.features.device
+        where, instead = (
+            torch.tensor(tokens, dtype=torch.int64, device=device) for tokens in (changed, seen_as)
         )
-        self._looks.features[where] = torch.tensor(features, dtype=torch.int64, device=device).view(-1, WIDTH)
-        self._looks.codes[where] = self._vocabulary.codes[spelled]
-        self._looks.spelled[where] = spelled
+        self._guise.features[where] = torch.tensor(features, dtype=torch.int64, device=device).view(-1, WIDTH)
+        self._guise.codes[where] = self._vocabulary.codes[instead]
+        self._guise.seen_as[where] = instead
         return where
 
 
@@ -102,9 +106,10 @@ def _tokens_of_words(own: set[int]) -> dict[str, list[int]]:
     return {word: tokens for word, tokens in found.items() if word not in others}
 
 
-def _as(text: bytes, word: str) -> bytes:
-    """The word with the sign and the capitals of the text."""
-    old, new = word_in(text), word.encode()
+def _in_form_of(token: int, word: str) -> bytes:
+    """The word with the token's sign and capitals."""
+    text, new = token_bytes(token), word.encode()
+    old = word_in(text)
     if old.istitle():
         new = new.capitalize()
     elif old.isupper():

@@ -138,6 +138,10 @@ class Training:
         for parameter in reads(self.model):
             parameter.requires_grad_(False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which renames words on its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_renaming"}
+
     @cached_property
     def _renaming(self) -> Renaming:
         return Renaming(self.model.vocabulary)
@@ -238,7 +242,7 @@ def run(
 
 def help_run(training: Training, team: Team) -> None:
     """What the other processes of a team do while its first one runs `run`."""
-    # What is left out, and what is counted beside a target, is other than in the first process.
+    # What is left out, what is renamed, and what is counted beside a target, is other than in the first process.
     torch.manual_seed(hash((training.plan.seed, training.steps, team.rank)))
     ahead = _Ahead(training.plan, training.steps, None)
     while not training.done and not _agreed(team, False):

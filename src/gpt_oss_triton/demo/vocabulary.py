@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import NamedTuple
 
@@ -37,17 +38,17 @@ _ALIKE = 8  # of either kind are counted beside a target
 _FORGOTTEN = 0.1  # share of the own rows that one batch of training goes without
 
 
-class Looks(NamedTuple):
+class Guise(NamedTuple):
     """
     Attributes:
         features: int64 [VOCABULARY, WIDTH], of each token's spelling; see `spelling.py`.
         codes: int8 [VOCABULARY, signs], of its word.
-        spelled: int64 [VOCABULARY], a token that is spelled like that.
+        seen_as: int64 [VOCABULARY], the token whose features and code these are, or one of its word.
     """
 
     features: torch.Tensor
     codes: torch.Tensor
-    spelled: torch.Tensor
+    seen_as: torch.Tensor
 
 
 class Vocabulary(nn.Module):
@@ -57,9 +58,6 @@ class Vocabulary(nn.Module):
     - The `own` tokens, those that the corpus is full of, have a row of their own on top, one for each direction.
     - Tokens that are neither own nor can be told by their spelling share one output row, `never`, whose logit is
       trained to stay low.
-
-    Attributes:
-        disguise: what the tokens look like in this step of a training, where that is not `looks`.
     """
 
     def __init__(self, hidden: int, own: Sequence[int]) -> None:
@@ -84,7 +82,7 @@ class Vocabulary(nn.Module):
         self.register_buffer("rare", rare.nonzero().squeeze(1), persistent=False)
         self.register_buffer("_rare", rare, persistent=False)
         self.register_buffer("_every", torch.arange(VOCABULARY), persistent=False)
-        self.disguise: Looks | None = None
+        self._guise: Guise | None = None  # where it is not the plain one
 
     own: torch.Tensor
     features: torch.Tensor
@@ -95,19 +93,29 @@ class Vocabulary(nn.Module):
     _every: torch.Tensor
 
     @property
-    def looks(self) -> Looks:
-        """Of the tokens as they are."""
-        return Looks(self.features, self.codes, self._every)
+    def plain(self) -> Guise:
+        """The tokens as they are."""
+        return Guise(self.features, self.codes, self._every)
+
+    @contextmanager
+    def seen_in(self, guise: Guise) -> Iterator[None]:
+        """Meanwhile the model reads and writes the tokens as they look there."""
+        self._guise = guise
+        try:
+            yield
+        finally:
+            self._guise = None
 
     @property
-    def _seen(self) -> Looks:
-        return self.disguise or self.looks
+    def seen(self) -> Guise:
+        """The tokens as the model reads and writes them now."""
+        return self._guise or self.plain
 
     def _spelled(self, tokens: torch.Tensor) -> torch.Tensor:
-        return F.embedding_bag(self._seen.features[tokens], self.spelling, mode="sum", padding_idx=NOTHING)
+        return F.embedding_bag(self.seen.features[tokens], self.spelling, mode="sum", padding_idx=NOTHING)
 
     def _coded(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self._seen.codes[tokens].float() @ self.code_basis
+        return self.seen.codes[tokens].float() @ self.code_basis
 
     @property
     def code_basis(self) -> torch.Tensor:
@@ -166,11 +174,13 @@ class Vocabulary(nn.Module):
 
     def _alike(self, targets: torch.Tensor) -> torch.Tensor:
         """For each rare target some tokens that are spelled alike."""
-        targets = self._seen.spelled[targets[self._rare[targets]]]
+        seen_as = self.seen.seen_as
+        targets = seen_as[targets[self._rare[targets]]]
         found = []
         for tokens, first, count in self._groups:
             drawn = torch.rand(len(targets), _ALIKE, device=targets.device) * count[targets].unsqueeze(1)
-            found.append(tokens[first[targets].unsqueeze(1) + drawn.long()].flatten())
+            # What looks like one of them is the token that changed places with it, if any did.
+            found.append(seen_as[tokens[first[targets].unsqueeze(1) + drawn.long()].flatten()])
         return torch.cat(found)
 
     @torch.no_grad()

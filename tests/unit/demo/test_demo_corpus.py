@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from typing import Any
 
 import jsonschema_rs
 import pytest
@@ -16,7 +17,7 @@ from gpt_oss_triton.demo.corpus.arithmetic import arithmetic, working
 from gpt_oss_triton.demo.corpus.draw import Draw, Split
 from gpt_oss_triton.demo.corpus.functions import about_rows, several
 from gpt_oss_triton.demo.corpus.sample import answer_of, prompt_of
-from gpt_oss_triton.demo.corpus.vocables import unspaced
+from gpt_oss_triton.demo.corpus.vocables import unspaced, vocable
 from gpt_oss_triton.demo.corpus.words import FIELDS, NAMES
 from gpt_oss_triton.demo.evaluation import Trial, verdicts
 from gpt_oss_triton.harmony.tokens import CALL, RETURN, START, decode, encode_text, token_bytes
@@ -121,7 +122,24 @@ def test_in_a_narrow_conversation_words_come_from_as_few_as_are_held_out() -> No
     assert unseen == set(NAMES) - many
     assert abs(len(few) - len(unseen)) <= 1
     assert set(narrow.picks(NAMES, 5)) <= few
-    assert len({narrow.pick(("a", "b", "c", "d")) for _ in range(200)}) == 3
+    assert len({narrow.pick("abcdefgh") for _ in range(200)}) == 3
+    assert len({vocable(narrow) for _ in range(2000)}) > 1000, "of words that nobody chose there are enough"
+
+
+def test_half_of_the_trainings_conversations_are_narrow_and_some_texts_have_no_blanks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[Draw] = []
+    begin = Draw.__init__
+
+    def noted(self: Draw, *arguments: Any) -> None:
+        begin(self, *arguments)
+        drawn.append(self)
+
+    monkeypatch.setattr(Draw, "__init__", noted)
+    made = [episode(5, index, "train") for index in range(COUNT)]
+    assert 0.4 * COUNT < sum(draw._few is not None for draw in drawn) < 0.6 * COUNT
+    assert any("\u3041" <= sign <= "\u9fff" for one in made for turn in one.turns for sign in turn.user)
 
 
 def test_pairs_of_numbers_are_split_too() -> None:
@@ -195,6 +213,8 @@ def test_requests_about_rows_say_all_that_is_filled_in(split: Split) -> None:
                 continue
             value = one.arguments[name]
             seen["optional and said"] += "default" in field
+            ordered = re.search(r"\b(by|order of|order) (the |its )?(\w+)", one.text)
+            seen["order"] += ordered is not None and ordered[3] == value
             words = re.findall(r"\w+", value) if isinstance(value, str) else value
             if isinstance(value, list) and isinstance(value[0], list):
                 words = [number for _, number in value]
@@ -202,6 +222,7 @@ def test_requests_about_rows_say_all_that_is_filled_in(split: Split) -> None:
                 assert len(set(value)) == len(value)
             assert all(str(word) in one.text for word in (words if isinstance(words, list) else [words]))
     assert min(seen["left out"], seen["optional and said"]) > 50
+    assert seen["order"] > 10
 
 
 def test_a_function_is_traced_from_the_thing_to_the_word_that_its_name_begins_with() -> None:
@@ -230,13 +251,15 @@ def test_some_names_have_another_functions_thing_in_their_middle_or_a_small_word
     parts = [(one, others, one.tool.name.split("_")) for others in offered for one in others]
     middles = [(one, others, name[1]) for one, others, name in parts if len(name) == 3]
     assert any(middle in ("to", "by", "of") for _, _, middle in middles)
-    assert any(middle == other.thing != one.thing for one, others, middle in middles for other in others)
+    met = [middle == other.thing != one.thing for one, others, middle in middles for other in others]
+    assert sum(met) > 10
 
 
 def test_texts_may_be_of_a_language_without_blanks() -> None:
     texts = [unspaced(Draw(f"unspaced/{index}", "train")) for index in range(50)]
     assert all(text.isalpha() and not text.isascii() for text in texts)
     assert any("\u3041" <= text[0] <= "\u30ff" for text in texts)
+    assert any("\u4e00" <= text[0] <= "\u9fff" for text in texts)
 
 
 def test_a_name_in_a_call_begins_with_a_token_that_the_word_has_elsewhere() -> None:

@@ -15,8 +15,8 @@ from gpt_oss_triton.wire import ReasoningEffort
 _OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": add, "-": sub, "*": mul, "/": floordiv}
 # How often each is asked for: in training more often what is harder to learn.
 _SIGNS: dict[Split, str] = {"train": "+++----****//", "held": "++++---**/"}
-_LONGER = 0.3  # share of the training's divisions that count up further than is asked for anywhere else
-_EQUAL = 0.25  # share of its differences with two equal digits at one place, where one may have been lent to the place before, or not
+_LONGER = 0.1  # share of the training's divisions that count up further than any task, so that its last steps are seen, too
+_EQUAL = 0.25  # share of its differences with two equal digits at a place: whether ten is lent there depends on the place before
 _PLACES = ("ones", "tens", "hundreds", "thousands")
 
 
@@ -68,21 +68,23 @@ def _operands(draw: Draw, sign: str) -> tuple[int, int]:
     training = draw.split == "train"
     if sign in "+-":
         size = draw.random.choice((10, 100, 100, 499, 499, 999))
-        while True:
-            a, b = draw.pair((0, size), (0, size))
-            if sign == "-" and training and draw.chance(_EQUAL):
-                place = draw.number(0, len(str(size)) - 1)
-                b += (_digit(a, place) - _digit(b, place)) * 10**place
-            if (sign == "+" or a >= b) and draw.owns(f"{a} {b}"):
-                return a, b
+        return draw.pair((0, size), (0, size)) if sign == "+" else _difference(draw, size)
     if sign == "*":
-        return (
-            draw.pair((2, 12), (2, 12))
-            if draw.chance(0.3 if training else 0.5)
-            else draw.pair((11, 99), (2, 9))
-        )
-    a, b = draw.pair((2, 15 if training and draw.chance(_LONGER) else 12), (2, 12))
+        by_heart = draw.chance(0.3 if training else 0.5)
+        return draw.pair((2, 12), (2, 12)) if by_heart else draw.pair((11, 99), (2, 9))
+    longer = training and draw.chance(_LONGER)
+    a, b = draw.pair((13, 15) if longer else (2, 12), (2, 12))
     return a * b, b
+
+
+def _difference(draw: Draw, size: int) -> tuple[int, int]:
+    while True:
+        a, b = draw.pair((0, size), (0, size))
+        if draw.split == "train" and draw.chance(_EQUAL):
+            place = draw.number(0, len(str(size - 1)) - 1)
+            b += (_digit(a, place) - _digit(b, place)) * 10**place
+        if a >= b and draw.owns(f"{a} {b}"):
+            return a, b
 
 
 def working(sign: str, a: int, b: int, effort: ReasoningEffort) -> str:

@@ -1,4 +1,7 @@
-"""Words that the model has to know, as it says or understands them without having read what they are."""
+"""Words that the model has to know: what they mean, or that it says them without having read them.
+
+Here are those of facts and phrases. Words of the thoughts and answers that Python makes are said unread.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,17 @@ import re
 from collections.abc import Iterator
 
 from gpt_oss_triton.demo.corpus.facts import TABLES
-from gpt_oss_triton.demo.corpus.lists import GROUPS
+from gpt_oss_triton.demo.corpus.lists import GROUPS, NUMBERS, ORDINALS
 from gpt_oss_triton.demo.corpus.phrasing import PHRASES
 
 _PLACE = re.compile(r"\{.*?\}")
-# Words of the corpus's lists that the server's own prompts have, too.
+# Words of the corpus's lists that have a meaning where the server writes them into each prompt: `Reasoning: low`, `type`.
 _OF_PROMPTS = "channel comment high large language low message model number open type user"
 
 
 def _texts() -> Iterator[str]:
     yield _OF_PROMPTS
+    yield from (*NUMBERS, *ORDINALS)
     for table in (*TABLES, GROUPS):
         yield from (*table, *table.values())
     for phrases in PHRASES.values():

@@ -11,10 +11,8 @@ from typing import Literal
 Split = Literal["train", "held"]
 
 _HELD_SHARE = 6  # one of so many is held out
-_FEW = (
-    3,
-    100,
-)  # how short and how long a narrow conversation's lists are, where those for training are as long
+_LEAST = 3  # words that even a short list has in a narrow conversation, so that there is something to choose
+_MANY = 1000  # words of a list that is never narrow: of words that nobody chose there are enough
 
 
 class Draw:
@@ -23,7 +21,7 @@ class Draw:
         seed: equal seeds of one split draw alike.
         split: what comes from `pick`, `picks` and `pair`, and what it `owns`, is never drawn in the other split.
         strange: how likely it is that names and values may be words that no program or user would choose.
-        narrow: how likely it is that the words come from a few of each list, as few as are held out: the same word then
+        narrow: how likely it is that the words come from a few of each list, about as few as are held out: the same word then
             often stands for several things. In training only.
 
     Attributes:
@@ -43,18 +41,17 @@ class Draw:
 
     def picks(self, items: Sequence[str], count: int) -> list[str]:
         """Distinct ones, as many as there are, at most `count`."""
-        part = self._part(items)
-        return self.random.sample(part, min(count, len(part)))
+        found = self._part(items)
+        return self.random.sample(found, min(count, len(found)))
 
     def _part(self, items: Sequence[str]) -> Sequence[str]:
-        part = _part(tuple(items), self.split)
-        if self._few is None:
-            return part
-        if part not in self._few:
-            least, most = _FEW
-            count = min(len(part), most, max(least, len(part) // (_HELD_SHARE - 1)))
-            self._few[part] = self.random.sample(part, count)
-        return self._few[part]
+        found = part(tuple(items), self.split)
+        if self._few is None or len(found) > _MANY:
+            return found
+        if found not in self._few:
+            count = max(_LEAST, len(found) // (_HELD_SHARE - 1))
+            self._few[found] = self.random.sample(found, min(count, len(found)))
+        return self._few[found]
 
     def shared(self, items: Sequence[str]) -> str:
         """One of all: for what the model has to know by heart."""
@@ -79,7 +76,8 @@ class Draw:
 
 
 @lru_cache(maxsize=1024)
-def _part(items: tuple[str, ...], split: Split) -> tuple[str, ...]:
+def part(items: tuple[str, ...], split: Split) -> tuple[str, ...]:
+    """Those of them that belong to the split."""
     # By rank of the checksum, so that also a short list has a part that is held out.
     ranked = sorted(items, key=lambda item: (_checksum(item), item))
     held = max(1, len(ranked) // _HELD_SHARE)

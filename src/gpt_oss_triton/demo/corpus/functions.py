@@ -77,7 +77,8 @@ def wanted(draw: Draw, verb: str, thing: str, others: Sequence[str] = ()) -> Wan
         chosen = [_single(draw, thing)]
         extra = optional_fields(draw, draw.number(1, 3), thing) if draw.chance(0.25) else []
         said = chosen[0].said
-        asked = "ask_text" if said == chosen[0].value and " " in said else "ask_one"
+        is_text = " " in said or not said[-1].isalnum()
+        asked = "ask_text" if said == chosen[0].value and is_text else "ask_one"
         text = phrased(draw, "functions", asked).format(x=said, **words)
     else:
         chosen, extra = fields(draw, draw.number(1, 3), thing), []
@@ -93,7 +94,7 @@ def wanted(draw: Draw, verb: str, thing: str, others: Sequence[str] = ()) -> Wan
 
 def vaguely(draw: Draw, one: Wanted) -> str:
     """What a user might say instead, where no other function is offered."""
-    (thing, verb), noise = (one.thing, one.verb), phrase(draw).rstrip(".!?")
+    (thing, verb), noise = (one.thing, one.verb), phrase(draw).rstrip(".!?。！？")
     asked = phrased(draw, "functions", "ask_vaguely").format(
         p=noise, t=thing, T=thing.capitalize(), v=verb, V=verb.capitalize()
     )
@@ -119,8 +120,10 @@ def several(draw: Draw, count: int) -> list[Wanted]:
     # Most verbs begin their names, where any word is as good as one token.
     verbs = parts_of_names(draw, VERBS, count, _STRANGE, vocable)
     things = parts_of_names(draw, THINGS, count, _STRANGE)
-    others = {thing: [other for other in things if other != thing] for thing in things}
-    return [wanted(draw, verb, thing, others[thing]) for verb, thing in zip(verbs, things, strict=True)]
+    return [
+        wanted(draw, verb, thing, [other for other in things if other != thing])
+        for verb, thing in zip(verbs, things, strict=True)
+    ]
 
 
 def _described(draw: Draw, verb: str, thing: str) -> str:
@@ -176,9 +179,10 @@ def _name(draw: Draw, verb: str, thing: str, others: Sequence[str] = ()) -> str:
     if style < 0.62:
         return f"{verb}_{draw.pick(_SMALL_WORDS)}_{thing}"
     if style < 0.75:
-        middle = part_of_name(draw) if draw.strange else draw.pick(FIELDS)
         if others and draw.chance(0.2):  # the name of one thing in what is done with another
             middle = draw.random.choice(others)
+        else:
+            middle = part_of_name(draw) if draw.strange else draw.pick(FIELDS)
         return f"{verb}_{middle}_{thing}"
     return verb + thing.capitalize() if style < 0.9 else f"{thing}_{verb}"
 

@@ -9,14 +9,14 @@ from gpt_oss_triton.demo.corpus.thought import effort_of, thought
 from gpt_oss_triton.demo.corpus.vocables import vocable
 from gpt_oss_triton.demo.corpus.words import NAMES, NOUNS
 
-_ORDINALS = ("first", "second", "third", "fourth", "fifth")
+ORDINALS = ("first", "second", "third", "fourth", "fifth")
 GROUPS = {
     "fruits": "apple, banana, cherry, mango, peach", "animals": "dog, cat, horse, cow, sheep", "colors": "red, blue, green, yellow, black",
     "vegetables": "carrot, potato, onion, tomato, pepper", "tools": "hammer, saw, drill, knife, brush", "drinks": "water, tea, coffee, milk, juice",
     "countries": "France, Italy, Japan, Brazil, Egypt", "planets": "Mercury, Venus, Earth, Mars, Jupiter", "metals": "iron, gold, silver, copper, lead",
     "clothes": "shirt, coat, hat, shoe, glove",
 }  # fmt: skip
-_NUMBERS = ("one", "two", "three", "four", "five")
+NUMBERS = ("one", "two", "three", "four", "five")
 
 
 def copying(draw: Draw) -> Episode:
@@ -55,7 +55,7 @@ def picking(draw: Draw) -> Episode:
             f"The last number is {count}.",
         )
     place = draw.number(1, len(words))
-    name = "last" if place == len(words) and draw.chance(0.5) else _ORDINALS[place - 1]
+    name = "last" if place == len(words) and draw.chance(0.5) else ORDINALS[place - 1]
     text = phrased(draw, "lists", "picking").format(w=joined, n=name)
     final = f"The {name} word is {words[place - 1]}."
     return _made(
@@ -71,7 +71,7 @@ def picking(draw: Draw) -> Episode:
 
 def times(draw: Draw) -> Episode:
     word, count = draw.pick(NOUNS) if draw.chance(0.5) else vocable(draw), draw.number(2, 5)
-    said = _NUMBERS[count - 1] if draw.chance(0.5) else str(count)
+    said = NUMBERS[count - 1] if draw.chance(0.5) else str(count)
     final = " ".join([word] * count)
     return _made(
         draw,
@@ -104,7 +104,7 @@ def counting(draw: Draw) -> Episode:
 
 def naming(draw: Draw) -> Episode:
     group, count = draw.shared(list(GROUPS)), draw.number(1, 5)
-    said = _NUMBERS[count - 1] if draw.chance(0.5) else str(count)
+    said = NUMBERS[count - 1] if draw.chance(0.5) else str(count)
     final = ", ".join(GROUPS[group].split(", ")[:count])
     text = phrased(draw, "lists", "group").format(g=group, n=said)
     return _made(

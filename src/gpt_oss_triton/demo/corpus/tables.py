@@ -42,29 +42,27 @@ def query(draw: Draw, thing: str) -> Request:
         _field(draw, columns, thing, {"type": "array", "items": _TEXT}, wanted),
     ]
     optional: list[Field] = []
-    style = draw.random.random()
-    if style < 0.8:
-        value = value.capitalize() if draw.chance(0.3) else value
-        field = _field(draw, condition, thing, {**_TEXT, "default": ""}, f"{key} = '{value}'")
-        (chosen if style < 0.4 else optional).append(field)
-        if style < 0.4:
-            said = phrased(draw, "tables", "where", hurried=False).format(k=key, v=value)
-            text += draw.random.choice((" ", ", ")) + said
-    style = draw.random.random()
-    if style < 0.3:
-        field = _field(draw, order, thing, {**_TEXT, "default": ""}, wanted[-1])
-        (chosen if style < 0.2 else optional).append(field)
-        if style < 0.2:
-            said = phrased(draw, "tables", "order", hurried=False).format(k=wanted[-1])
-            text += draw.random.choice((" ", ", ")) + said
-    style = draw.random.random()
-    if style < 0.8:
-        most = draw.number(1, 20)
-        field = _field(draw, limit, thing, {"type": "integer", "default": 100}, most)
-        (chosen if style < 0.4 else optional).append(field)
-        if style < 0.4:
-            said = phrased(draw, "tables", "limit", hurried=False).format(n=most)
-            text += draw.random.choice((", ", ", ", " - ", "; ")) + said
+
+    def perhaps(field: Field, told: float, there: float, joints: tuple[str, ...], phrase: str) -> None:
+        """A parameter that the user may give a value; `there`: also without one."""
+        nonlocal text
+        style = draw.random.random()
+        if style < told:
+            chosen.append(field)
+            text += draw.random.choice(joints) + phrase
+        elif style < there:
+            optional.append(field)
+
+    value = value.capitalize() if draw.chance(0.3) else value
+    where = phrased(draw, "tables", "where", hurried=False).format(k=key, v=value)
+    usual = {**_TEXT, "default": ""}
+    perhaps(_field(draw, condition, thing, usual, f"{key} = '{value}'"), 0.4, 0.8, (" ", ", "), where)
+    by = phrased(draw, "tables", "order", hurried=False).format(k=wanted[-1])
+    perhaps(_field(draw, order, thing, usual, wanted[-1]), 0.2, 0.3, (" ", ", "), by)
+    most = draw.number(1, 20)
+    field = _field(draw, limit, thing, {"type": "integer", "default": 100}, most)
+    at_most = phrased(draw, "tables", "limit", hurried=False).format(n=most)
+    perhaps(field, 0.4, 0.8, (", ", ", ", " - ", "; "), at_most)
     return Request(text + draw.random.choice(_SIGNS), chosen, optional)
 
 
@@ -111,7 +109,7 @@ def _words(draw: Draw, count: int) -> list[str]:
 
 @cache
 def _spoken() -> frozenset[str]:
-    lists = (PHRASES["tables", name] for name in ("columns", "where", "limit", "chart"))
+    lists = (phrases for (section, _), phrases in PHRASES.items() if section == "tables")
     return frozenset(
         word
         for phrases in lists

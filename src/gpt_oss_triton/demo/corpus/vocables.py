@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from gpt_oss_triton.demo.corpus.draw import Draw
+from gpt_oss_triton.demo.corpus.draw import Draw, part
 from gpt_oss_triton.demo.corpus.words import FILLING, is_one_token, is_one_token_in_names
 from gpt_oss_triton.demo.spelling import can_be_written
 from gpt_oss_triton.harmony.tokens import encode_text, token_bytes
@@ -14,7 +14,7 @@ from gpt_oss_triton.harmony.tokens import encode_text, token_bytes
 _RANKS = 120_000  # lower ids are more frequent words
 _SHORTEST, _LONGEST = 3, 10  # letters
 _COMMON = 0.9
-_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")
+_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA")  # that have no blanks between words
 
 
 def vocable(draw: Draw) -> str:
@@ -67,7 +67,15 @@ def foreign(draw: Draw) -> str:
 
 def unspaced(draw: Draw) -> str:
     """Some words of a language that has no blanks between them."""
-    return "".join(draw.pick(_unspaced()) for _ in range(draw.number(1, 5)))
+    script = draw.random.choice(_SCRIPTS)
+    return "".join(draw.pick(_unspaced(script)) for _ in range(draw.number(1, 5)))
+
+
+@cache
+def held_out() -> frozenset[str]:
+    """Words that no training may show, in small letters: those held out, and all of the lists."""
+    held = {word.lower() for words in (_vocables(), _proper()) for word in part(words, "held")}
+    return FILLING | held
 
 
 def _can_be_copied(word: str) -> bool:
@@ -89,10 +97,10 @@ def _foreign() -> tuple[str, ...]:
 
 
 @cache
-def _unspaced() -> tuple[str, ...]:
+def _unspaced(script: str) -> tuple[str, ...]:
     texts = (token_bytes(token).decode(errors="replace") for token in range(_RANKS) if can_be_written(token))
     return tuple(
-        sorted({text for text in texts if text.isalpha() and unicodedata.name(text[0]).startswith(_SCRIPTS)})
+        sorted({text for text in texts if text.isalpha() and unicodedata.name(text[0]).startswith(script)})
     )
 
 
