@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="eval-demo", description=_DESCRIPTION)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="the model")
     parser.add_argument(
-        "--least", type=int, default=100, help="answers for each line of the table (default %(default)s)"
+        "--least", type=int, default=400, help="answers for each line of the table (default %(default)s)"
     )
     parser.add_argument(
         "--temperature", type=float, nargs="+", default=[0.0, 0.7], help="(default 0 and 0.7)"

@@ -148,13 +148,7 @@ def _multiplied(a: int, b: int) -> list[str]:
     ones, tens = a % 10 * b, a // 10 * b
     carry = ones // 10
     added = f", {tens} + {carry} = {tens + carry}" if carry else ""
-    steps = [
-        f"{a % 10} * {b} = {ones}, {ones % 10}",
-        f"{a // 10} * {b} = {tens}{added}, {_last_digits(a * b, 1)}",
-    ]
-    if a * b > 99:
-        steps.append(f"{a * b // 100}, {a * b}")
-    return steps
+    return [f"{a % 10} * {b} = {ones}, {ones % 10}", f"{a // 10} * {b} = {tens}{added}, {a * b}"]
 
 
 def _divided(a: int, b: int) -> list[str]:
