@@ -1,7 +1,7 @@
 """Words that look otherwise for one step of the training.
 
 What is to be done with a word that a user brings has to be learned of words in general; of the corpus's few thousand it is
-learned by heart. So in each step most words get the letters and the code of one of the vocabulary's 60,000, and that word
+learned by heart. So in each step most words get the letters and the code of one of the vocabulary's 65,000, and that word
 theirs, in all their tokens: ` cancel`, `_cancel` and `Cancel` go on being one word.
 """
 

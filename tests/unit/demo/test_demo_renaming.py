@@ -36,13 +36,18 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(64, [*OWN, one(" thumb")])
 
 
+@pytest.fixture(scope="module")
+def renaming(vocabulary: Vocabulary) -> Renaming:
+    return Renaming(vocabulary)
+
+
 def sample(read: str, said: str = "") -> Sample:
     ids = encode_text(read) + encode_text(said)
     return Sample(ids, [place >= len(encode_text(read)) for place in range(len(ids))])
 
 
-def guise_of(vocabulary: Vocabulary, *samples: Sample) -> Guise:
-    with Renaming(vocabulary).of(samples):
+def guise_of(vocabulary: Vocabulary, renaming: Renaming, *samples: Sample) -> Guise:
+    with renaming.of(samples):
         return Guise(*(table.clone() for table in vocabulary.seen))
 
 
@@ -59,8 +64,8 @@ def row(text: str) -> list[int]:
     return found + [NOTHING] * (WIDTH - len(found))
 
 
-def test_most_words_are_seen_as_others_in_all_their_forms(vocabulary: Vocabulary) -> None:
-    guise = guise_of(vocabulary, sample(WORDS))
+def test_most_words_are_seen_as_others_in_all_their_forms(vocabulary: Vocabulary, renaming: Renaming) -> None:
+    guise = guise_of(vocabulary, renaming, sample(WORDS))
     renamed = [word for word in WORDS.split() if one(f" {word}") in changed(vocabulary, guise)]
     assert len(renamed) > 4
     for word in renamed:
@@ -82,11 +87,11 @@ def test_most_words_are_seen_as_others_in_all_their_forms(vocabulary: Vocabulary
                     assert seen_as == one(expected)
 
 
-def test_the_model_reads_and_writes_them_so(vocabulary: Vocabulary) -> None:
+def test_the_model_reads_and_writes_them_so(vocabulary: Vocabulary, renaming: Renaming) -> None:
     vocabulary.eval()
     tokens = torch.tensor(encode_text(WORDS))
     plain = vocabulary.read(tokens), vocabulary.written(tokens)
-    with Renaming(vocabulary).of([sample(WORDS)]):
+    with renaming.of([sample(WORDS)]):
         seen_as = vocabulary.seen.seen_as[tokens]
         now = vocabulary.read(tokens), vocabulary.written(tokens)
     for before, during, expected in zip(
@@ -99,8 +104,8 @@ def test_the_model_reads_and_writes_them_so(vocabulary: Vocabulary) -> None:
         torch.testing.assert_close(during[same], expected[same])
 
 
-def test_words_change_places_so_that_no_two_look_alike(vocabulary: Vocabulary) -> None:
-    guise = guise_of(vocabulary, sample(WORDS))
+def test_words_change_places_so_that_no_two_look_alike(vocabulary: Vocabulary, renaming: Renaming) -> None:
+    guise = guise_of(vocabulary, renaming, sample(WORDS))
     tokens = changed(vocabulary, guise)
     assert {bytes(code) for code in vocabulary.codes[tokens].numpy()} == {
         bytes(code) for code in guise.codes[tokens].numpy()
@@ -111,10 +116,10 @@ def test_words_change_places_so_that_no_two_look_alike(vocabulary: Vocabulary) -
         assert word_of(int(guise.seen_as[guise.seen_as[token]])) == word_of(token)
 
 
-def test_what_is_counted_beside_a_target_looks_like_it(vocabulary: Vocabulary) -> None:
+def test_what_is_counted_beside_a_target_looks_like_it(vocabulary: Vocabulary, renaming: Renaming) -> None:
     target = one(" sensor")
     for _ in range(20):
-        with Renaming(vocabulary).of([sample(" sensor")]):
+        with renaming.of([sample(" sensor")]):
             seen_as = int(vocabulary.seen.seen_as[target])
             beside = vocabulary._alike(torch.tensor([target]))
             shown = [word_of(int(token)) for token in vocabulary.seen.seen_as[beside]]
@@ -122,9 +127,8 @@ def test_what_is_counted_beside_a_target_looks_like_it(vocabulary: Vocabulary) -
         assert all(word[:3] == other[:3] or word[1:4] == other[1:4] for word in shown), (other, shown)
 
 
-def drawn_often(vocabulary: Vocabulary, samples: Sequence[Sample]) -> set[int]:
+def drawn_often(vocabulary: Vocabulary, renaming: Renaming, samples: Sequence[Sample]) -> set[int]:
     """The tokens that look otherwise at least once in twenty steps."""
-    renaming = Renaming(vocabulary)
     found: set[int] = set()
     for _ in range(20):
         with renaming.of(samples):
@@ -132,9 +136,9 @@ def drawn_often(vocabulary: Vocabulary, samples: Sequence[Sample]) -> set[int]:
     return found
 
 
-def test_what_has_to_be_known_stays(vocabulary: Vocabulary) -> None:
+def test_what_has_to_be_known_stays(vocabulary: Vocabulary, renaming: Renaming) -> None:
     samples = [sample(WORDS, " walnut carpet"), sample(" Iceland please seven, fifth thumb 7")]
-    often = drawn_often(vocabulary, samples)
+    often = drawn_often(vocabulary, renaming, samples)
     assert {one(" carpet"), one(" garlic"), one(" filter"), one("_filter")} <= often, "read before it is said"
     said_first, fact, phrase, number, own = " walnut", " Iceland", " please", " fifth", " thumb"
     for text in (said_first, fact, phrase, number, own, "thumb", "7", ","):
@@ -150,16 +154,14 @@ def test_what_the_server_writes_into_each_prompt_stays() -> None:
         assert words & FILLING <= BY_HEART
 
 
-def test_no_word_that_is_held_out_is_shown(vocabulary: Vocabulary) -> None:
+def test_no_word_that_is_held_out_is_shown(renaming: Renaming) -> None:
     held = set(part(VERBS, "held"))
     assert held
-    renaming = Renaming(vocabulary)
     assert held.isdisjoint(renaming._partners)
     assert len(renaming._partners) > 60_000
 
 
-def test_afterwards_all_is_as_it_was(vocabulary: Vocabulary) -> None:
-    renaming = Renaming(vocabulary)
+def test_afterwards_all_is_as_it_was(vocabulary: Vocabulary, renaming: Renaming) -> None:
     with pytest.raises(ZeroDivisionError), renaming.of([sample(WORDS)]):
         raise ZeroDivisionError
     assert all(now is plain for now, plain in zip(vocabulary.seen, vocabulary.plain, strict=True))

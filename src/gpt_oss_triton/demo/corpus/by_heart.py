@@ -10,9 +10,8 @@ from collections.abc import Iterator
 
 from gpt_oss_triton.demo.corpus.facts import TABLES
 from gpt_oss_triton.demo.corpus.lists import GROUPS, NUMBERS, ORDINALS
-from gpt_oss_triton.demo.corpus.phrasing import PHRASES
+from gpt_oss_triton.demo.corpus.phrasing import PHRASES, words_of
 
-_PLACE = re.compile(r"\{.*?\}")
 # Words of the corpus's lists that have a meaning where the server writes them into each prompt: `Reasoning: low`, `type`.
 _OF_PROMPTS = "channel comment high large language low message model number open type user"
 
@@ -22,8 +21,8 @@ def _texts() -> Iterator[str]:
     yield from (*NUMBERS, *ORDINALS)
     for table in (*TABLES, GROUPS):
         yield from (*table, *table.values())
-    for phrases in PHRASES.values():
-        yield from (_PLACE.sub(" ", text) for text in (*phrases.usual, *phrases.patterns))
 
 
-BY_HEART = frozenset(word for text in _texts() for word in re.findall("[a-z]+", text.lower()))
+BY_HEART = frozenset(word for text in _texts() for word in re.findall("[a-z]+", text.lower())).union(
+    *map(words_of, PHRASES.values())
+)

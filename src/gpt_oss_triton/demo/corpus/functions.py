@@ -57,7 +57,7 @@ class Wanted:
         return self.thing if first == self.thing else f"{self.thing} {first}"
 
 
-def wanted(draw: Draw, verb: str, thing: str, others: Sequence[str] = ()) -> Wanted:
+def wanted(draw: Draw, verb: str, thing: str, others: Sequence[str]) -> Wanted:
     """`others`: things of the other functions."""
     style = draw.random.random()
     name = _name(draw, verb, thing, others)

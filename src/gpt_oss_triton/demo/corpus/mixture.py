@@ -42,9 +42,8 @@ KINDS = (
 # Share of the conversations in which names and values may be strange. What is done with a word has to be learned of words in
 # general: of the lists' few hundred it would be learned by heart.
 _STRANGE: dict[Split, float] = {"train": 0.85, "held": 0.5}
-_NARROW = (
-    0.5  # share of the training's conversations whose words are few, as where there are only those held out
-)
+# Share of the training's conversations whose words are few, as where there are only those held out.
+_NARROW = 0.5
 _OPENED = frozenset(
     {"arithmetic", "comparison", "facts", "copying", "reversing", "picking", "counting", "call", "reference"}
 )

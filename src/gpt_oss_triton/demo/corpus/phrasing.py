@@ -26,6 +26,7 @@ a an am are be can could did do does for get has have in is it let like need now
 was we were what will with would"""
 _SMALL = frozenset(_SMALL_WORDS.split())
 _ENDS = " .?!"
+_PLACE = re.compile(r"\{.*?\}")
 _WORD = re.compile(r"[a-z]+", re.IGNORECASE)
 
 
@@ -46,6 +47,12 @@ def _read(text: str) -> Phrases:
 def plain(phrase: str) -> str:
     """The same for all that differ in capitals and in the sign at the end."""
     return phrase.rstrip(_ENDS).casefold()
+
+
+def words_of(phrases: Phrases) -> set[str]:
+    """All that these are made of, in small letters; what fills their places is not among it."""
+    texts = (_PLACE.sub(" ", text) for text in (*phrases.usual, *phrases.patterns))
+    return {word for text in texts for word in re.findall("[a-z]+", text.lower())}
 
 
 _SECTIONS = tomllib.loads(resources.files(__package__).joinpath("phrases.toml").read_text("utf-8"))

@@ -3,14 +3,13 @@ what they hold tells which is which."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.fields import Field, described, joined, mentioned
-from gpt_oss_triton.demo.corpus.phrasing import PHRASES, phrased
+from gpt_oss_triton.demo.corpus.phrasing import PHRASES, phrased, words_of
 from gpt_oss_triton.demo.corpus.vocables import part_of_name, parts_of_names, usual_or_strange, vocable
 from gpt_oss_triton.demo.corpus.words import FIELDS, NOUNS
 
@@ -110,12 +109,7 @@ def _words(draw: Draw, count: int) -> list[str]:
 @cache
 def _spoken() -> frozenset[str]:
     lists = (phrases for (section, _), phrases in PHRASES.items() if section == "tables")
-    return frozenset(
-        word
-        for phrases in lists
-        for pattern in phrases.patterns
-        for word in re.findall("[a-z]+", pattern.lower())
-    )
+    return frozenset().union(*map(words_of, lists))
 
 
 def _number(draw: Draw) -> float:
