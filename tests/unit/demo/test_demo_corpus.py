@@ -14,11 +14,11 @@ from gpt_oss_triton.demo.answers import read
 from gpt_oss_triton.demo.conformity import conforms
 from gpt_oss_triton.demo.corpus import KINDS, Episode, episode, sample_of
 from gpt_oss_triton.demo.corpus.arithmetic import arithmetic, working
-from gpt_oss_triton.demo.corpus.draw import Draw, Split
+from gpt_oss_triton.demo.corpus.draw import Draw, Split, part
 from gpt_oss_triton.demo.corpus.functions import about_rows, several
 from gpt_oss_triton.demo.corpus.sample import answer_of, prompt_of
 from gpt_oss_triton.demo.corpus.vocables import unspaced, vocable
-from gpt_oss_triton.demo.corpus.words import FIELDS, NAMES
+from gpt_oss_triton.demo.corpus.words import ADJECTIVES, FIELDS, NAMES, NOUNS, THINGS, VERBS
 from gpt_oss_triton.demo.evaluation import Trial, verdicts
 from gpt_oss_triton.harmony.tokens import CALL, RETURN, START, decode, encode_text, token_bytes
 
@@ -114,16 +114,24 @@ def test_what_is_held_out_is_never_drawn_in_training(items: tuple[str, ...]) -> 
     assert seen | unseen == set(items)
 
 
-def test_in_a_narrow_conversation_words_come_from_as_few_as_are_held_out() -> None:
+def test_in_a_narrow_conversation_words_come_from_a_few_of_each_list() -> None:
     narrow, wide = Draw("1", "train", narrow=1.0), Draw("1", "train")
     few, many = ({draw.pick(NAMES) for _ in range(2000)} for draw in (narrow, wide))
     unseen = {Draw(str(n), "held", narrow=1.0).pick(NAMES) for n in range(2000)}
     assert few < many
     assert unseen == set(NAMES) - many
-    assert abs(len(few) - len(unseen)) <= 1
+    assert len(few) == 15
     assert set(narrow.picks(NAMES, 5)) <= few
     assert len({narrow.pick("abcdefgh") for _ in range(200)}) == 3
     assert len({vocable(narrow) for _ in range(2000)}) > 1000, "of words that nobody chose there are enough"
+
+
+@pytest.mark.parametrize("items", [VERBS, THINGS, FIELDS, NOUNS, ADJECTIVES])
+def test_lists_are_long_enough_that_a_held_out_word_seldom_stands_for_several_things(
+    items: tuple[str, ...],
+) -> None:
+    assert len(part(items, "held")) > 25
+    assert len(set(items)) == len(items)
 
 
 def test_half_of_the_trainings_conversations_are_narrow_and_some_texts_have_no_blanks(
@@ -181,8 +189,8 @@ def test_training_has_more_of_the_hard_tasks_and_none_of_the_tasks_that_are_held
             67,
             "ones: 10 + 2 - 7 = 5, 5. tens: 10 + 1 - 6 - 1 = 4, 45. hundreds: 5 - 0 - 1 = 4, 445.",
         ),
-        ("*", 34, 7, "ones: 4 * 7 = 28, 8. tens: 3 * 7 = 21, 21 + 2 = 23, 238."),
-        ("*", 12, 11, "ones: 2 * 11 = 22, 2. tens: 1 * 11 = 11, 11 + 2 = 13, 132."),
+        ("*", 34, 7, "ones: 4 * 7 = 28, 8. tens: 3 * 7 = 21, 21 + 2 = 23, 38. hundreds: 2, 238."),
+        ("*", 12, 11, "ones: 2 * 11 = 22, 2. tens: 1 * 11 = 11, 11 + 2 = 13, 32. hundreds: 1, 132."),
         ("*", 8, 12, "ones: 2 * 8 = 16, 6. tens: 1 * 8 = 8, 8 + 1 = 9, 96."),
         ("*", 8, 7, "ones: 8 * 7 = 56."),
         ("/", 28, 7, "ones: 1 * 7 = 7, 2 * 7 = 14, 3 * 7 = 21, 4 * 7 = 28."),
@@ -223,6 +231,19 @@ def test_requests_about_rows_say_all_that_is_filled_in(split: Split) -> None:
             assert all(str(word) in one.text for word in (words if isinstance(words, list) else [words]))
     assert min(seen["left out"], seen["optional and said"]) > 50
     assert seen["order"] > 10
+
+
+def test_of_the_parameters_with_a_default_any_may_be_given() -> None:
+    skipped = 0
+    for index in range(COUNT):
+        one = about_rows(Draw(f"default {index}", "train"))
+        schema = one.tool.parameters
+        usual = ["default" in parameter for parameter in schema["properties"].values()]
+        assert usual == sorted(usual), "those without a default come first"
+        given = [name in one.arguments for name in schema["properties"]]
+        assert list(one.arguments) == [name for name in schema["properties"] if name in one.arguments]
+        skipped += given != sorted(given, reverse=True)
+    assert skipped > COUNT / 10
 
 
 def test_a_function_is_traced_from_the_thing_to_the_word_that_its_name_begins_with() -> None:

@@ -148,7 +148,13 @@ def _multiplied(a: int, b: int) -> list[str]:
     ones, tens = a % 10 * b, a // 10 * b
     carry = ones // 10
     added = f", {tens} + {carry} = {tens + carry}" if carry else ""
-    return [f"{a % 10} * {b} = {ones}, {ones % 10}", f"{a // 10} * {b} = {tens}{added}, {a * b}"]
+    steps = [
+        f"{a % 10} * {b} = {ones}, {ones % 10}",
+        f"{a // 10} * {b} = {tens}{added}, {_last_digits(a * b, 1)}",
+    ]
+    if a * b > 99:
+        steps.append(f"{a * b // 100}, {a * b}")
+    return steps
 
 
 def _divided(a: int, b: int) -> list[str]:

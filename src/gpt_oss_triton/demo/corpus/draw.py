@@ -12,6 +12,7 @@ Split = Literal["train", "held"]
 
 _HELD_SHARE = 6  # one of so many is held out
 _LEAST = 3  # words that even a short list has in a narrow conversation, so that there is something to choose
+_FEW = 15  # words that a long one has
 _MANY = 1000  # words of a list that is never narrow: of words that nobody chose there are enough
 
 
@@ -21,8 +22,8 @@ class Draw:
         seed: equal seeds of one split draw alike.
         split: what comes from `pick`, `picks` and `pair`, and what it `owns`, is never drawn in the other split.
         strange: how likely it is that names and values may be words that no program or user would choose.
-        narrow: how likely it is that the words come from a few of each list, about as few as are held out: the same word then
-            often stands for several things. In training only.
+        narrow: how likely it is that the words come from a few of each list: the same word then often stands for several
+            things. In training only.
 
     Attributes:
         strange: whether they may.
@@ -49,7 +50,7 @@ class Draw:
         if self._few is None or len(found) > _MANY:
             return found
         if found not in self._few:
-            count = max(_LEAST, len(found) // (_HELD_SHARE - 1))
+            count = max(_LEAST, min(_FEW, len(found) // (_HELD_SHARE - 1)))
             self._few[found] = self.random.sample(found, min(count, len(found)))
         return self._few[found]
 

@@ -51,5 +51,5 @@ def _asked(draw: Draw, text: str, chosen: list[Field], thing: str) -> Episode:
         f"I read: {listed(chosen)}.",
         "That is all that the schema wants.",
     )
-    wanted = ResponseFormat(thing, object_schema(chosen))
+    wanted = ResponseFormat(thing, object_schema(chosen, chosen))
     return Episode("extraction", (Turn(text, analysis, final),), effort, data=data, response_format=wanted)

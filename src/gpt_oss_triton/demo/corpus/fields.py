@@ -85,9 +85,8 @@ def phrase(draw: Draw) -> str:
     """Some words that make no sense, as a text to be passed on whole."""
     word = foreign if draw.chance(0.15) else vocable
     if draw.strange and draw.chance(0.03):
-        return draw.random.choice(("{}", "{}。", "{}、{}。", "{}！", "{}？")).format(
-            unspaced(draw), unspaced(draw)
-        )
+        parts = [unspaced(draw) for _ in range(draw.number(1, 2))]
+        return "、".join(parts) + draw.random.choice(("", "。", "！", "？"))
     strange = 0.6 if draw.strange else 0.0
     nouns = draw.picks(NOUNS, draw.number(2, 6))
     words = [word(draw) if draw.chance(strange) else noun for noun in nouns]
@@ -146,10 +145,14 @@ def optional_fields(draw: Draw, count: int, thing: str) -> list[Field]:
     return found
 
 
-def object_schema(chosen: Sequence[Field], optional: Sequence[Field] = ()) -> dict[str, Any]:
+def object_schema(parameters: Sequence[Field], chosen: Sequence[Field]) -> dict[str, Any]:
+    """
+    Args:
+        chosen: those of the parameters that are required, unless they have a default.
+    """
     return {
         "type": "object",
-        "properties": {field.name: field.schema for field in (*chosen, *optional)},
+        "properties": {field.name: field.schema for field in parameters},
         "required": [field.name for field in chosen if "default" not in field.schema],
         "additionalProperties": False,
     }

@@ -23,7 +23,7 @@ from gpt_oss_triton.demo.corpus.fields import (
 )
 from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.tables import chart, query
-from gpt_oss_triton.demo.corpus.vocables import part_of_name, parts_of_names, usual_or_strange, vocable
+from gpt_oss_triton.demo.corpus.vocables import parts_of_names, usual_or_strange, vocable
 from gpt_oss_triton.demo.corpus.words import ADJECTIVES, FIELDS, THINGS, VERBS
 from gpt_oss_triton.wire import Tool
 
@@ -88,7 +88,7 @@ def wanted(draw: Draw, verb: str, thing: str, others: Sequence[str]) -> Wanted:
         text = phrased(draw, "functions", "ask_fields").format(m=said, **words)
     extra = [field for field in extra if field.name not in {one.name for one in chosen}]
     arguments = {field.name: field.value for field in chosen}
-    tool = Tool(name, description, object_schema(chosen, extra))
+    tool = Tool(name, description, object_schema((*chosen, *extra), chosen))
     return Wanted(tool, verb, thing, said, text, arguments, listed(chosen))
 
 
@@ -108,7 +108,7 @@ def about_rows(draw: Draw) -> Wanted:
     """A function that is the only one, so that the user need not say which."""
     verb, thing = draw.pick(VERBS), draw.pick(THINGS)
     asked = (query if draw.chance(0.5) else chart)(draw, thing)
-    schema = object_schema(asked.chosen, asked.optional)
+    schema = object_schema(asked.parameters, asked.chosen)
     # Only what is written of it tells a thing that the user does not name from a verb.
     tool = Tool(_name(draw, verb, thing), _described(draw, verb, thing), schema)
     arguments = {field.name: field.value for field in asked.chosen}
@@ -158,7 +158,7 @@ def _outcome(draw: Draw) -> str | int:
 
 
 def _single(draw: Draw, thing: str) -> Field:
-    name = usual_or_strange(draw, FIELDS, 0.5)
+    name = thing if draw.chance(0.08) else usual_or_strange(draw, FIELDS, 0.5)  # `render_markdown(markdown)`
     text = said = text_value(draw)
     style = draw.random.random()
     if style < 0.5:
@@ -182,7 +182,7 @@ def _name(draw: Draw, verb: str, thing: str, others: Sequence[str] = ()) -> str:
         if others and draw.chance(0.2):  # the name of one thing in what is done with another
             middle = draw.random.choice(others)
         else:
-            middle = part_of_name(draw) if draw.strange else draw.pick(FIELDS)
+            middle = usual_or_strange(draw, FIELDS, 1.0)
         return f"{verb}_{middle}_{thing}"
     return verb + thing.capitalize() if style < 0.9 else f"{thing}_{verb}"
 

@@ -10,7 +10,7 @@ from typing import Any
 from gpt_oss_triton.demo.corpus.draw import Draw
 from gpt_oss_triton.demo.corpus.fields import Field, described, joined, mentioned
 from gpt_oss_triton.demo.corpus.phrasing import PHRASES, phrased, words_of
-from gpt_oss_triton.demo.corpus.vocables import part_of_name, parts_of_names, usual_or_strange, vocable
+from gpt_oss_triton.demo.corpus.vocables import parts_of_names, usual_or_strange, vocable
 from gpt_oss_triton.demo.corpus.words import FIELDS, NOUNS
 
 _STRANGE = 0.5  # share of the parameters' names that no program would have, where strange ones may be
@@ -23,19 +23,21 @@ _POINT_FORMS = ("({x},{y})", "({x}, {y})", "[{x},{y}]", "[{x}, {y}]")
 class Request:
     """
     Attributes:
-        chosen, optional: the function's parameters: those that `text` gives a value, and the other ones.
+        parameters: those of the function.
+        chosen: those of them that `text` gives a value.
     """
 
     text: str
+    parameters: list[Field]
     chosen: list[Field]
-    optional: list[Field]
 
 
 def query(draw: Draw, thing: str) -> Request:
     """`Give me id and price from orders, limit 5`."""
     source, columns, limit, condition, order = parts_of_names(draw, FIELDS, 5, _STRANGE)
     table, key, value, *wanted = _words(draw, 3 + draw.random.choice((1, 2, 2, 2, 3)))
-    text = phrased(draw, "tables", "columns", hurried=False).format(c=joined(wanted), s=table)
+    columns_said = ", ".join(wanted) if draw.chance(0.2) else joined(wanted)
+    text = phrased(draw, "tables", "columns", hurried=False).format(c=columns_said, s=table)
     chosen = [
         _field(draw, source, thing, _TEXT, table),
         _field(draw, columns, thing, {"type": "array", "items": _TEXT}, wanted),
@@ -62,7 +64,7 @@ def query(draw: Draw, thing: str) -> Request:
     field = _field(draw, limit, thing, {"type": "integer", "default": 100}, most)
     at_most = phrased(draw, "tables", "limit", hurried=False).format(n=most)
     perhaps(field, 0.4, 0.8, (", ", ", ", " - ", "; "), at_most)
-    return Request(text + draw.random.choice(_SIGNS), chosen, optional)
+    return _request(draw, text, chosen, optional)
 
 
 def chart(draw: Draw, thing: str) -> Request:
@@ -91,7 +93,17 @@ def chart(draw: Draw, thing: str) -> Request:
         told = optional.pop()
         chosen.append(told)
         text += draw.random.choice((" ", ", ")) + mentioned(draw, [told])
-    return Request(text + draw.random.choice(_SIGNS), chosen, optional)
+    return _request(draw, text, chosen, optional)
+
+
+def _request(draw: Draw, text: str, chosen: list[Field], optional: list[Field]) -> Request:
+    """Parameters with a default are the last ones, in any order: a call may have the second of them without the first."""
+    needed = [field for field in chosen if "default" not in field.schema]
+    usual = [field for field in (*chosen, *optional) if "default" in field.schema]
+    parameters = [*needed, *draw.random.sample(usual, len(usual))]
+    return Request(
+        text + draw.random.choice(_SIGNS), parameters, [field for field in parameters if field in chosen]
+    )
 
 
 def _words(draw: Draw, count: int) -> list[str]:
@@ -100,7 +112,7 @@ def _words(draw: Draw, count: int) -> list[str]:
     while len(words) < count:
         word = usual_or_strange(draw, NOUNS, 0.7, vocable)
         if draw.chance(0.15):
-            word += f"_{part_of_name(draw) if draw.strange else draw.pick(FIELDS)}"
+            word += f"_{usual_or_strange(draw, FIELDS, 1.0)}"
         if word not in _spoken():
             words.setdefault(word)
     return list(words)
