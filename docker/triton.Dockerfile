@@ -4,10 +4,12 @@ ARG TRITON_RELEASE=26.06
 FROM nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3
 
 # The Python backend takes its packages from the environment of the first python3 on PATH.
+# A container that sees no GPU should say so, and not answer from a CPU: for that set GPT_OSS_DEVICE=cpu.
 ENV VIRTUAL_ENV=/opt/gpt-oss-triton/venv \
     PATH=/opt/gpt-oss-triton/venv/bin:${PATH} \
     PIP_NO_CACHE_DIR=1 \
     HF_HUB_OFFLINE=1 \
+    GPT_OSS_DEVICE=cuda \
     XDG_CACHE_HOME=/var/cache/gpt-oss \
     TRITON_CACHE_DIR=/var/cache/gpt-oss/triton
 # Compiled kernels lie there: the server's user may have no home.

@@ -32,6 +32,7 @@ LOCK = CACHE / "install.lock"
 
 # The embedded tritonserver needs NumPy 1, which has no wheels for Python 3.13.
 OLDEST, NEWEST = (3, 11), (3, 12)
+_OLDEST_GLIBC = (2, 35)  # of its wheel's tag, manylinux_2_35
 SERVE = ("frontend", "engine", "embedded")
 DEV = ("dev",)  # holds all of SERVE
 
@@ -126,8 +127,20 @@ def _check_machine() -> None:
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
         raise SetupError(
             f"this is {platform.system()} on {platform.machine()}, and the tritonserver that comes from pip runs on "
-            "Linux on x86-64 only. Use the containers instead: docker compose -f docker/compose.yaml up"
+            "Linux on x86-64 only. The containers (README, Containers) run wherever Docker does, but need an NVIDIA GPU "
+            "and a checkpoint: they have no demo."
         )
+    library, version = platform.libc_ver()
+    if library == "glibc" and _numbers(version) < _OLDEST_GLIBC:
+        raise SetupError(
+            f"this system has glibc {version}, and the tritonserver that comes from pip needs "
+            f"{_OLDEST_GLIBC[0]}.{_OLDEST_GLIBC[1]} (Ubuntu 22.04, Debian 12, Fedora 36). The containers (README, "
+            "Containers) bring their own."
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")[:2]))
 
 
 def _find_python() -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+import time
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -25,8 +27,15 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+_DEFAULT = re.compile(r"\$\{\w+:-([^}]*)\}")
+COMPOSE: dict[str, Any] = yaml.safe_load(_DEFAULT.sub(r"\1", (DOCKER / "compose.yaml").read_text()))
 SERVICES: dict[str, Any] = {name: of for name, of in COMPOSE["services"].items() if "build" in of}  # ours
+
+MANIFESTS: dict[tuple[str, str], dict[str, Any]] = {
+    (one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all((DOCKER / "kubernetes.yaml").read_text())
+}  # fmt: skip
+TRITONS = MANIFESTS["StatefulSet", "gpt-oss-triton"]["spec"]
+SHIMS = MANIFESTS["Deployment", "gpt-oss-shim"]["spec"]
 
 by_file = pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 
@@ -150,7 +159,7 @@ def test_each_setting_is_one_that_the_project_knows(service: str) -> None:
 
 def test_the_shims_settings_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SERVICES["frontend"]["environment"].items():
-        monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(.*)\}", r"\1", value))
+        monkeypatch.setenv(name, value or "")
     settings = FrontendSettings.load()
     assert settings.models.keys() == settings.models.keys() & wire.ENGINE_OF.keys()
     assert settings.triton_url == "triton:8001"
@@ -175,9 +184,15 @@ def test_triton_is_started_as_the_project_starts_it() -> None:
 
 
 def test_the_checkpoint_is_mounted_where_the_engine_looks() -> None:
-    triton = SERVICES["triton"]
-    (volume,) = triton["volumes"]
-    assert volume.endswith(f":{triton['environment']['GPT_OSS_CHECKPOINT_20B']}:ro")
+    (volume,) = SERVICES["triton"]["volumes"]
+    (repository,) = (
+        line.split()[1]
+        for line in instructions(DOCKER / "triton.Dockerfile", "COPY")
+        if line.startswith("model_repository")
+    )
+    assert Path(volume["target"]) == Path(repository).parent / "checkpoints"
+    assert volume["read_only"]
+    assert (DOCKER / volume["source"]).resolve() == ROOT / "checkpoints"
 
 
 def test_ports_agree() -> None:
@@ -187,7 +202,7 @@ def test_ports_agree() -> None:
     assert instructions(shim, "EXPOSE") == [port]
     assert f"127.0.0.1:{port}/livez" in instructions(shim, "HEALTHCHECK")[0]
     assert SERVICES["frontend"]["ports"] == [
-        f"${{BIND_ADDRESS:-127.0.0.1}}:${{GPT_OSS_PORT:-8000}}:{port}"  # it asks for no key unless one is set
+        f"127.0.0.1:8000:{port}"  # it asks for no key unless one is set
     ]
     assert instructions(DOCKER / "triton.Dockerfile", "EXPOSE") == [" ".join(SERVICES["triton"]["expose"])]
     assert (
@@ -195,3 +210,82 @@ def test_ports_agree() -> None:
         in SERVICES["triton"]["expose"]
     )
     assert "ports" not in SERVICES["triton"]  # model control is open to whoever reaches it
+
+
+# -------------------------------------------------------------------------------------------- kubernetes
+
+
+def pod_of(workload: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The pod's specification, and that of its one container."""
+    pod: dict[str, Any] = workload["template"]["spec"]
+    (container,) = pod["containers"]
+    return pod, container
+
+
+def test_pods_are_the_images_that_compose_builds_and_start_as_there() -> None:
+    for workload, service in ((TRITONS, "triton"), (SHIMS, "frontend")):
+        pod, container = pod_of(workload)
+        assert container["image"].split("/")[-1] == SERVICES[service]["image"]
+        user = instructions(ROOT / SERVICES[service]["build"]["dockerfile"], "USER")[-1]
+        assert str(pod["securityContext"]["runAsUser"]) == user
+        mounted = {mount["name"] for mount in container["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in pod["volumes"]}
+    key = "triton-control-key=$(GPT_OSS_TRITON_CONTROL_KEY)"
+    in_compose = [re.sub(r"triton-control-key=.*", key, option) for option in SERVICES["triton"]["command"]]
+    assert pod_of(TRITONS)[1]["args"] == in_compose
+
+
+def test_a_pods_settings_are_ones_that_the_project_knows() -> None:
+    for workload in (TRITONS, SHIMS):
+        names = [variable["name"] for variable in pod_of(workload)[1]["env"]]
+        assert {name.removeprefix("GPT_OSS_").lower() for name in names} <= field_names()
+
+
+def test_the_shims_find_each_triton_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in pod_of(SHIMS)[1]["env"]:
+        monkeypatch.setenv(variable["name"], variable.get("value", "a secret"))
+    settings = FrontendSettings.load()
+    service = MANIFESTS["Service", TRITONS["serviceName"]]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"] == TRITONS["template"]["metadata"]["labels"]
+    (port,) = (port["port"] for port in service["spec"]["ports"] if port["name"] == "grpc")
+    assert [target.url for target in settings.targets or ()] == [
+        f"gpt-oss-triton-{n}.{TRITONS['serviceName']}:{port}" for n in range(TRITONS["replicas"])
+    ]
+    pod, container = pod_of(SHIMS)
+    wait_s = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] > settings.drain_timeout_s + wait_s
+    assert not settings.recover, "the probe below starts the pod anew"
+
+
+@pytest.mark.parametrize(
+    ("reported", "step_age", "lives"),
+    [("now", 0.1, True), ("60", 0.1, False), ("now", 300, False), (None, 0, False)],
+)
+def test_the_probe_sees_an_engine_that_is_silent_stuck_or_not_there(
+    reported: str | None, step_age: float, lives: bool, tmp_path: Path
+) -> None:
+    now = time.time()
+    labels = '{model="gpt-oss-20b-engine",version="1"}'
+    lines = [] if reported is None else [
+        f"gpt_oss_engine_reported_timestamp_seconds{labels} {now if reported == 'now' else now - float(reported)}",
+        f"gpt_oss_engine_step_age_seconds{labels} {step_age}",
+    ]  # fmt: skip
+    curl = tmp_path / "curl"
+    curl.write_text("#!/bin/sh\ncat <<'END'\n" + "\n".join(lines) + "\nEND\n")
+    curl.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    command = pod_of(TRITONS)[1]["livenessProbe"]["exec"]["command"]
+    assert (subprocess.run(command, env={"PATH": path}, check=False).returncode == 0) == lives
+
+
+def test_ports_and_selectors_fit() -> None:
+    for service, workload in (("gpt-oss-triton", TRITONS), ("gpt-oss", SHIMS)):
+        labels = workload["template"]["metadata"]["labels"]
+        assert workload["selector"]["matchLabels"] == labels
+        assert MANIFESTS["Service", service]["spec"]["selector"] == labels
+    policy = MANIFESTS["NetworkPolicy", "gpt-oss-triton"]["spec"]
+    assert policy["podSelector"]["matchLabels"] == TRITONS["template"]["metadata"]["labels"]
+    (shims, _) = policy["ingress"]
+    assert shims["from"] == [{"podSelector": SHIMS["selector"]}]
+    assert shims["ports"] == [{"port": "grpc"}]

@@ -198,12 +198,20 @@ def test_other_constraints_and_none(installed: Project, tmp_path: Path) -> None:
     assert (status, err) == (1, "error: GPT_OSS_CONSTRAINTS names /nowhere, which is not a file.\n")
 
 
-def pretend(project: Project, *, version: tuple[int, ...], path: str = "", machine: str = "x86_64") -> str:
-    """What the script says under another Python, PATH or machine; only those facts are made up."""
+def pretend(
+    project: Project,
+    *,
+    version: tuple[int, ...],
+    path: str = "",
+    machine: str = "x86_64",
+    glibc: str = "2.35",
+) -> str:
+    """What the script says under another Python, PATH, machine or C library; only those facts are made up."""
     (project.root / ".venv").mkdir(exist_ok=True)
     script = (
         "import sys, platform; sys.path.insert(0, sys.argv[1]); import environment\n"
         f"sys.version_info = {(*version, 'final', 0)!r}; platform.machine = lambda: {machine!r}\n"
+        f"platform.libc_ver = lambda: ('glibc', {glibc!r})\n"
         "sys.argv = ['scripts/start']; environment.run(['one'], ['-c', 'pass'])\n"
     )
     done = subprocess.run(
@@ -237,10 +245,16 @@ def test_a_fitting_python_on_the_path_is_used_instead(fresh: Project, tmp_path: 
     assert ".venv is ready" in pretend(fresh, version=(3, 13, 0), path=str(directory))
 
 
-def test_another_machine_is_sent_to_the_containers(fresh: Project) -> None:
+def test_another_machine_is_told_what_the_containers_need(fresh: Project) -> None:
     said = pretend(fresh, version=(3, 11, 1), machine="aarch64")
     assert "on aarch64" in said
-    assert "docker compose" in said
+    assert "need an NVIDIA GPU" in said
+
+
+def test_an_old_c_library_is_refused_before_anything_is_fetched(fresh: Project) -> None:
+    said = pretend(fresh, version=(3, 11, 1), glibc="2.34")
+    assert "glibc 2.34, and the tritonserver that comes from pip needs 2.35" in said
+    assert "making .venv" not in said
 
 
 def test_without_ensurepip_it_says_what_to_install(fresh: Project, tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 from gpt_oss_triton.bench.arguments import parse
 from gpt_oss_triton.bench.workload import Workload, repeat
+from gpt_oss_triton.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from gpt_oss_triton.engine.native import NativeEngine
 
 
 def main(argv: list[str] | None = None) -> None:
+    """The command line. Ends the process with a line that says why where there is nothing to measure."""
     args = parse(argv)
     benches = {
         "engine": _bench_shape if getattr(args, "shape", None) else _bench_engine,
@@ -31,7 +33,10 @@ def main(argv: list[str] | None = None) -> None:
         "replay": _bench_replay,
         "overload": _bench_overload,
     }
-    benches[args.kind](args)
+    try:
+        benches[args.kind](args)
+    except (ConfigurationError, OSError) as error:  # no model, no file
+        raise SystemExit(f"error: {error}") from None
 
 
 def _workload(args: argparse.Namespace) -> Workload:
@@ -71,15 +76,11 @@ def _bench_shape(args: argparse.Namespace) -> None:
 def _bench_growth(args: argparse.Namespace) -> None:
     from gpt_oss_triton.bench.growth import Plan, measure_growth
     from gpt_oss_triton.bench.growth_report import tables, write
-    from gpt_oss_triton.errors import ConfigurationError
 
     _log()
     workload = Workload(args.prompt_words)
     plan = Plan(args.streams, args.prompt_tokens, args.contexts, args.step_streams, args.repeat, workload)
-    try:
-        growth = measure_growth(args.checkpoint, plan, args.threads)
-    except ConfigurationError as error:
-        raise SystemExit(str(error)) from None
+    growth = measure_growth(args.checkpoint, plan, args.threads)
     sys.stdout.write(tables(growth))
     for path in write(growth, args.out):
         sys.stderr.write(f"wrote {path}\n")
@@ -89,7 +90,9 @@ def _bench_http(args: argparse.Namespace) -> None:
     from gpt_oss_triton.bench.http import Endpoint, measure_http
 
     endpoint = Endpoint(args.url, args.model, args.key, args.completions)
-    measure_http(endpoint, _workload(args).warm_up, 2)
+    row = measure_http(endpoint, _workload(args).warm_up, 2)
+    if not row["ok"]:
+        raise SystemExit(f"error: no answer from {args.url}: {row['first_error']}")
     repeat(partial(measure_http, endpoint, _workload(args)), args.streams or [1, 8, 32], args.repeat)
 
 

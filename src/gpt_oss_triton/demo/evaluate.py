@@ -23,6 +23,7 @@ from gpt_oss_triton.demo.evaluation import (
 )
 from gpt_oss_triton.engine.native import NativeEngine
 from gpt_oss_triton.engine.protocol import Engine
+from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.harmony.tokens import decode
 
 _DESCRIPTION = """\
@@ -34,7 +35,7 @@ _COMPARED = 60  # conversations for the lengths of the analysis
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line. Returns 0; argparse exits with 2 on bad usage."""
+    """The command line. Returns the exit status; argparse exits with 2 on bad usage."""
     parser = argparse.ArgumentParser(prog="eval-demo", description=_DESCRIPTION)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="the model")
     parser.add_argument(
@@ -49,7 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
     settings = EngineSettings(
         max_context=2048, kv_cache_gib=0.5, max_sequences=32, max_waiting=32, threads=args.threads
     )
-    engine = NativeEngine.from_settings(settings, args.checkpoint)
+    try:
+        engine = NativeEngine.from_settings(settings, args.checkpoint)
+    except ConfigurationError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     try:
         columns = []
         asked = trials(_SEED, args.least)

@@ -25,6 +25,8 @@ from gpt_oss_triton.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
+_NVIDIA_DRIVER = Path("/dev/nvidiactl")
+
 
 class Runner:
     """Owns weights and cache, on however many devices. Used by one thread.
@@ -169,6 +171,12 @@ def _device(settings: EngineSettings) -> torch.device:
     name = settings.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cpu" and _NVIDIA_DRIVER.exists():
+            log.warning(
+                "there is an NVIDIA driver here, but this torch (%s, CUDA %s) finds no GPU that it can use: computing on the CPU. "
+                "GPT_OSS_DEVICE=cuda makes that an error",
+                torch.__version__, torch.version.cuda or "not built in",
+            )  # fmt: skip
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
