@@ -34,6 +34,7 @@ MAX_PART_BYTES = 2 * 1024 * 1024
 _TRITON_LOG_BYTES = 256 * 1024
 _SHORTEST_SECRET = 8  # of a variable's value; shorter ones are rather switches
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIAL|AUTHORIZATION")
+_IS_PLACE = re.compile(r"_(FILE|PATH|DIR)$")  # of a secret, which an operator has to read in the log
 _LOOKS_SECRET = re.compile(
     r"(?i:bearer\s+)[\w.~+/=-]{8,}|\bsk-[\w-]{16,}|\bhf_\w{16,}|(?<=://)[^\s/@:]*:[^\s/@]+(?=@)"
 )
@@ -91,7 +92,11 @@ class Bundles:
         self._busy = False
         self._next = clock()
         for name, value in environment.items():
-            if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name.upper()):
+            if (
+                len(value) >= _SHORTEST_SECRET
+                and _SECRET_NAME.search(name.upper())
+                and not _IS_PLACE.search(name.upper())
+            ):
                 hide(value)
 
     async def make(self) -> bytes:

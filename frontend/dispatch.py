@@ -72,7 +72,11 @@ class Dispatch:
                 answer = await anext(self._generation)
             except ServiceError as error:
                 self._failure = error
-                await self._try_elsewhere(error)
+                try:
+                    await self._try_elsewhere(error)
+                except ServiceError as last:
+                    self._failure = last
+                    raise
                 self._failure = None
             else:
                 self._note(answer)
@@ -113,7 +117,8 @@ class Dispatch:
         self._ask.excluded.add(failed.target.name)
         try:
             return await self._try()
-        except EngineUnavailable:
+        except EngineUnavailable as second:
+            await self._leave(second)
             raise error from None  # nobody else serves the model: the first failure says more
 
     def _may_repeat(self, error: ServiceError) -> bool:

@@ -43,6 +43,7 @@ class EngineWatch:
         load: the newest report; None before the first one and while the engine is lost.
         deliveries: where its tokens arrive.
         on_report: called with each report.
+        on_loss: called when the engine is lost, and nobody need wait for it.
         idle: set while this shim has no request in the engine.
     """
 
@@ -56,6 +57,7 @@ class EngineWatch:
         self.deliveries = Deliveries(triton, engine)
         self.load: Load | None = None
         self.on_report: Callable[[Load], None] = lambda load: None
+        self.on_loss: Callable[[], None] = lambda: None
         self._settings = settings
         self._label = f"{engine} ({target})"
         self._local = settings.local_triton and not settings.targets  # only then is the server ours to end
@@ -170,7 +172,7 @@ class EngineWatch:
         if self.load is None:
             log.info("%s is ready (pid %d, %s on %s)", self._label, load.pid, load.dtype, load.device)
         elif (load.pid, load.started) != (self.load.pid, self.load.started):
-            self._lose("it was restarted")
+            self._end_life("it was restarted")
         if self.load is None and self._local:
             self._server = LocalServer.of(load)
         self.load = load
@@ -179,6 +181,11 @@ class EngineWatch:
         self.on_report(load)
 
     def _lose(self, problem: str, *, gone: bool = True) -> None:
+        """As `_end_life`, and no other life has begun."""
+        self._end_life(problem, gone=gone)
+        self.on_loss()
+
+    def _end_life(self, problem: str, *, gone: bool = True) -> None:
         """The engine's life is over, and with it that of every request in it; unless it is not `gone` and may
         come back to itself, so that its requests have to be withdrawn."""
         if self.load is not None:

@@ -27,7 +27,8 @@ def bounded_protocol(
 
     Args:
         max_header_bytes: of one head. It is exceeded by at most what one read takes in.
-        head_timeout_s: from a request's first byte, or the connection's beginning, to the end of its head.
+        head_timeout_s: from a request's first byte, or the connection's beginning, to the end of its head; and from bytes
+            that follow an answer without beginning a request.
         close_timeout_s: from a connection's close to its end. What the client has not read then is lost.
     """
     bounds = {"max_fruitless": max_header_bytes, "head_s": head_timeout_s, "close_s": close_timeout_s}
@@ -65,6 +66,7 @@ class _Bounded(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._fruitless = 0  # bytes of reads since the parser last came to something
         self._progress = False
+        self._in_head = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._unanswered: deque[RequestResponseCycle] = deque()  # the first is being answered
         self._closing: _Closing
@@ -94,13 +96,17 @@ class _Bounded(HttpToolsProtocol):
         self._fruitless = 0 if self._progress else self._fruitless + len(data)
         if self._fruitless > self.max_fruitless:
             self._refuse(_TOO_LARGE)
+        elif self._head_timer is None and self.cycle is not None and self.cycle.response_complete:
+            self._await_head()  # these bytes ended uvicorn's wait for the next request, and were none
 
     def on_message_begin(self) -> None:
+        self._in_head = True
         self._await_head()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._progress = True
+        self._in_head = False
         self._head_came()
         super().on_headers_complete()
         self._unanswered.append(self.cycle)
@@ -132,7 +138,7 @@ class _Bounded(HttpToolsProtocol):
         self._head_came()
         if self.transport.is_closing():
             return
-        if self.scope is not None and (self.cycle is None or self.cycle.response_complete):
+        if self._in_head and (self.cycle is None or self.cycle.response_complete):
             self.transport.write(
                 b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 from cachetools import TTLCache
@@ -44,16 +44,30 @@ class ReasoningMemory:
 
     def recall(self, caller: Caller, chat: Chat) -> Chat:
         """The chat with the reasoning that its caller left out, as far as it is known."""
-        if self._kept is None or not chat.unexplained_calls:
-            return chat
-        messages = list(chat.prompt.messages)
-        for index, call_id in chat.unexplained_calls.items():
+        return explained(chat, self.known(caller, chat))
+
+    def known(self, caller: Caller, chat: Chat) -> dict[str, str]:
+        """The reasoning that its caller left out, as far as it is known, by the call's id."""
+        found: dict[str, str] = {}
+        if self._kept is None:
+            return found
+        for call_id in chat.unexplained_calls.values():
             key = _key(caller, call_id)
             if (reasoning := self._kept.get(key)) is not None:
-                self._kept[key] = reasoning  # it is used: its time begins anew
-                messages[index] = msgspec.structs.replace(messages[index], reasoning=reasoning)
-        prompt = msgspec.structs.replace(chat.prompt, messages=messages)
-        return msgspec.structs.replace(chat, prompt=prompt)
+                found[call_id] = self._kept[key] = reasoning  # it is used: its time begins anew
+        return found
+
+
+def explained(chat: Chat, known: Mapping[str, str]) -> Chat:
+    """The chat with the reasoning that it lacks and that is known."""
+    if not known:
+        return chat
+    messages = list(chat.prompt.messages)
+    for index, call_id in chat.unexplained_calls.items():
+        if call_id in known:
+            messages[index] = msgspec.structs.replace(messages[index], reasoning=known[call_id])
+    prompt = msgspec.structs.replace(chat.prompt, messages=messages)
+    return msgspec.structs.replace(chat, prompt=prompt)
 
 
 def _key(caller: Caller, call_id: str) -> bytes:

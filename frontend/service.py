@@ -24,6 +24,7 @@ from frontend.chat_request import Chat
 from frontend.dispatch import Dispatch
 from frontend.engine_controls import EngineControls
 from frontend.generation import Generation
+from frontend.recovery import keep_normalizer
 from frontend.response_cache import ResponseCache
 from frontend.routing.prefix_index import prefix_points
 from frontend.routing.router import Router
@@ -90,6 +91,7 @@ class Service:
         self.admission.on_level = self._level_changed
         for target in self.targets:
             target.on_report = partial(self._reported, target, controls)
+            target.watch.on_loss = self.admission.wake
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -100,6 +102,10 @@ class Service:
             asyncio.create_task(work, name=f"{what} {target.name}")
             for target in service.targets
             for what, work in (("watch", target.watch.run()), ("deliveries", target.watch.deliveries.run()))
+        ]
+        tasks += [
+            asyncio.create_task(keep_normalizer(triton, triton.url), name=f"normalizer {triton.url}")
+            for triton in {target.watch.triton for target in service.targets}
         ]
         tasks.append(asyncio.create_task(service.sessions.run(settings.session_sweep_s), name="sessions"))
         try:

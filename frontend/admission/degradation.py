@@ -79,7 +79,7 @@ class Relief:
         if before < SMALLER_CHUNKS <= level:
             for target in targets:
                 if target.load is not None:
-                    self._tune(target, max(1, target.load.max_step_tokens // 2))
+                    self._tune(target, max(1, target.load.configured_step_tokens // 2))
         elif level < SMALLER_CHUNKS <= before:
             for target in targets:
                 self._tune(target, None)

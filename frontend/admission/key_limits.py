@@ -1,12 +1,14 @@
 """What each caller may use: requests and tokens per minute, and requests at once.
 
 A request is charged with its estimate when it is let in, and with what it really took when it has ended. One for several
-answers is one request, and is let in when its first answer is: what the others take counts against the next request.
+answers is one request until the last of them has ended, and is let in when its first answer is: what the others take counts
+against the next request.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -22,10 +24,15 @@ _CONCURRENCY_RETRY_S = 1.0  # when one of its own requests will end is the calle
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """Tokens that a request was charged with, and the use it was charged to."""
+    """Tokens that an answer was charged with, and the use it was charged to.
+
+    Attributes:
+        request: whose answer it is; names it among those that run.
+    """
 
     tokens: int
     use: _Use
+    request: int
 
 
 class _Use:
@@ -33,7 +40,7 @@ class _Use:
 
     def __init__(self, limits: KeyLimits, now: float) -> None:
         self.limits = limits
-        self.running = 0
+        self.running: Counter[int] = Counter()  # answers of each request
         self.requests = _bucket(limits.requests_per_minute, now)
         self.tokens = _bucket(limits.tokens_per_minute, now)
 
@@ -45,7 +52,7 @@ class _Use:
     def check(self, tokens: int) -> None:
         """Raises Refusal."""
         limits = self.limits
-        if limits.concurrency is not None and self.running >= limits.concurrency:
+        if limits.concurrency is not None and len(self.running) >= limits.concurrency:
             raise _reached("rate_concurrency", f"{limits.concurrency} requests at once", _CONCURRENCY_RETRY_S)
         self.check_requests()
         if self.tokens is not None and (wait_s := self.tokens.wait_s(tokens)) > 0:
@@ -101,19 +108,22 @@ class CallerLimits:
 
     def charge(self, ask: Ask) -> None:
         use = self._use(ask.caller)
-        use.running += 1
+        request = id(ask.first or ask)
+        use.running[request] += 1
         if ask.first is None:
             use.count_request()
         if use.tokens is not None:
             use.tokens.level -= ask.estimate.tokens
-        ask.charge = Charge(ask.estimate.tokens, use)
+        ask.charge = Charge(ask.estimate.tokens, use, request)
 
     def settle(self, ask: Ask, tokens: int) -> None:
         """The request took `tokens` in the end."""
         charge, ask.charge = ask.charge, None
         if charge is None:
             return
-        charge.use.running -= 1
+        charge.use.running[charge.request] -= 1
+        if not charge.use.running[charge.request]:
+            del charge.use.running[charge.request]
         if charge.use.tokens is not None:
             charge.use.tokens.level += charge.tokens - tokens
 

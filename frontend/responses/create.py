@@ -16,6 +16,7 @@ from frontend.chat_answers import ChatAnswers
 from frontend.chat_messages import Turn
 from frontend.chat_request import Chat, Effort
 from frontend.fold import Ending
+from frontend.reasoning_memory import ReasoningMemory, explained
 from frontend.request_body import apart_if_large, apart_if_slow, body_of
 from frontend.request_schemas import body_schema
 from frontend.responses.input_items import input_items
@@ -95,7 +96,13 @@ async def _chat(
     if asked.truncation == "auto" and load is not None:
         reserve = min(service.settings.output_reserve_tokens, load.max_context // 4)
         room = load.max_context - (asked.max_output_tokens or reserve)
-        chat, turns = await fitted(chat, turns, room, lambda some: chat_from(asked, some, effort))
+        memory: ReasoningMemory = request.app.state.reasoning_memory
+        known = memory.known(request.state.caller, chat)  # it takes room as well
+
+        def make_chat(some: Turns) -> Chat:
+            return explained(chat_from(asked, some, effort), known)
+
+        chat, turns = await fitted(explained(chat, known), turns, room, make_chat)
     return chat, prefaced(asked, turns).places
 
 

@@ -17,16 +17,21 @@ _SEPARATOR = "\n\n"  # with which the answer's text joins messages of a kind
 
 
 class Output:
-    """Attributes:
-    items: as they are now; the last one may be in progress.
-    """
+    """The items of one response."""
 
     def __init__(self, response_id: str) -> None:
         self._response_id = response_id
-        self.items: list[Item] = []
+        self._items: list[Item] = []
         self._open: _TextItem | _CallItem | None = None
         self._kind: tuple[str, int | None] | None = None
         self._kinds: set[str] = set()
+
+    @property
+    def items(self) -> list[Item]:
+        """As they are now; the last one may be in progress."""
+        if self._open is not None:
+            self._open.gather()
+        return self._items
 
     def add(self, delta: AnswerDelta) -> list[Event]:
         """What the delta changes. Another kind of text, or another call, ends the item before."""
@@ -54,14 +59,14 @@ class Output:
         return [*events, done]
 
     def _begin(self, delta: AnswerDelta) -> list[Event]:
-        index = len(self.items)
+        index = len(self._items)
         item: _TextItem | _CallItem
         if delta.kind == "tool_call":
             item = _CallItem(index, delta.name or "", call_id(self._response_id, 0, delta.call or 0))
         else:
             item = _TextItem(index, reasoning=delta.kind == "reasoning")
         self._open = item
-        self.items.append(item.record)
+        self._items.append(item.record)
         added = {"type": "response.output_item.added", "output_index": index, "item": item.snapshot()}
         return [added, *item.begin()]
 
@@ -102,8 +107,13 @@ class _TextItem:
             self._part["logprobs"] += event["logprobs"]
         return event
 
-    def close(self) -> list[Event]:
+    def gather(self) -> str:
+        """The text so far, which the record then has as well."""
         text = self._part["text"] = "".join(self._texts)
+        return text
+
+    def close(self) -> list[Event]:
+        text = self.gather()
         done: Event = {"type": f"{self._event}.done", **self._place, "text": text}
         if self._scored:
             done["logprobs"] = self._part["logprobs"]
@@ -136,8 +146,13 @@ class _CallItem:
         self._arguments.append(text)
         return {"type": "response.function_call_arguments.delta", **self._place, "delta": text}
 
-    def close(self) -> list[Event]:
+    def gather(self) -> str:
+        """The arguments so far, which the record then has as well."""
         arguments = self.record["arguments"] = "".join(self._arguments)
+        return arguments
+
+    def close(self) -> list[Event]:
+        arguments = self.gather()
         done = {"type": "response.function_call_arguments.done", **self._place}
         return [{**done, "name": self.record["name"], "arguments": arguments}]
 

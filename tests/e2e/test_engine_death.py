@@ -8,6 +8,7 @@ import queue
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -48,6 +49,13 @@ def supervised(triton: TritonServer) -> Iterator[Callable[[], None]]:
 
     yield look_after
     assert len(shared_memory.regions(triton.shm_prefix)) == before
+
+
+def stubs_of(triton: TritonServer) -> list[int]:
+    """The processes of its models."""
+    children = Path(f"/proc/{triton.pid}/task").glob("*/children")
+    pids = [int(pid) for child in children for pid in child.read_text().split()]
+    return [pid for pid in pids if b"python_backend_stub" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def last_event(shim: ShimProcess, begun: queue.SimpleQueue[int]) -> str:
@@ -126,3 +134,29 @@ def test_without_a_supervisor_the_model_alone_is_loaded_again(
         assert answer.status_code == 200, answer.text
     assert triton.pid == server
     assert triton.poll()
+
+
+@pytest.mark.usefixtures("started_anew")  # the instance whose process died is never freed
+@pytest.mark.parametrize("local", [True, False])
+def test_a_killed_normalizer_is_loaded_again_and_answers_go_on(
+    triton: TritonServer, client: DirectClient, until: Until, local: bool
+) -> None:
+    """Triton would give the dead process every second request for ever."""
+    with ShimProcess(triton, local_triton=local) as shim, ThreadPoolExecutor(1) as pool:
+        begun: queue.SimpleQueue[int] = queue.SimpleQueue()
+        engine = client.load().pid
+        running = pool.submit(last_event, shim, begun)
+        assert begun.get(timeout=30) == 200
+        normalizers = [pid for pid in stubs_of(triton) if pid != engine]
+        os.kill(normalizers[0], signal.SIGKILL)
+
+        def answered(times: int = 2 * len(normalizers)) -> bool:
+            asked = [
+                httpx.post(f"{shim.url}/v1/chat/completions", json=CHAT, timeout=60) for _ in range(times)
+            ]
+            assert {answer.status_code for answer in asked} <= {200, 503}
+            return all(answer.status_code == 200 for answer in asked)
+
+        until(answered, "the normalizer")
+        assert running.result() == "data: [DONE]"
+        assert client.load().pid == engine

@@ -88,7 +88,7 @@ def test_as_near_to_the_truth_as_plain_torch(checkpoint, name):
             model = Model(config, weights, operations)
             cache = make_cache(config, Part.whole(config), SLOTS // BLOCK, BLOCK, torch.bfloat16, CPU)
             blocks = list(range(SLOTS // BLOCK))
-            batch = BatchBuilder(config, BLOCK, torch.bfloat16, CPU).build(
+            batch = BatchBuilder(BLOCK, CPU).build(
                 [Segment(token_ids, 0, blocks[:32], blocks[32:], sample=True)]
             )
             hidden = model.forward(batch, cache)

@@ -109,7 +109,7 @@ def our_logits(directory, dtype, token_ids):
     config = ModelConfig.from_checkpoint(directory)
     device = torch.device("cpu")
     model = Model(config, WeightLoader(directory, config, dtype, device).load())
-    builder = BatchBuilder(config, BLOCK, dtype, device)
+    builder = BatchBuilder(BLOCK, device)
     for cuts in ([len(token_ids)], [len(token_ids) // 3, len(token_ids)]):
         cache = make_cache(config, Part.whole(config), SLOTS // BLOCK, BLOCK, dtype, device)
         cache.fill_(float("nan"))  # nothing may be read that was not written

@@ -55,7 +55,7 @@ def _calls(
     cache = make_cache(c, LAYERS, 2 * count * per_sequence, BLOCK, dtype, device)
     tables = [list(range(n * per_sequence, (n + 1) * per_sequence)) for n in range(2 * count)]
     segments = [Segment([n], CONTEXT - 1, tables[n], tables[count + n], sample=True) for n in range(count)]
-    batch = BatchBuilder(c, BLOCK, dtype, device).build(segments)
+    batch = BatchBuilder(BLOCK, device).build(segments)
     x, angles = model.embedding(batch.token_ids), model.layers.angles(batch.positions)
     item, key_bytes = dtype.itemsize, Part(0, 1).token_bytes(c, dtype.itemsize)
     queries, places = c.heads * c.head_dim, LAYERS.cache_places(c)

@@ -16,6 +16,7 @@ from gpt_oss_triton.engine.model import Model
 from gpt_oss_triton.engine.part import Part
 from gpt_oss_triton.engine.weights import WeightLoader
 from gpt_oss_triton.kernels.operations import why_no_gpu_kernels
+from gpt_oss_triton.kernels.sampling import Rule, draw
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class _Start:
     def executor(self, blocks: int) -> LocalExecutor:
         config, size = self._config, self._settings.block_size
         cache = make_cache(config, Part.whole(config), blocks, size, self._dtype, self._device)
-        builder = BatchBuilder(config, size, self._dtype, self._device)
+        builder = BatchBuilder(size, self._device)
         return LocalExecutor(self._model, cache, builder, self._graphs(cache) if self._has_graphs else None)
 
     @torch.inference_mode()
@@ -68,12 +69,11 @@ class _Start:
         held = torch.cuda.memory_allocated(self._device)
         blocks, window_blocks = list(range(count)), list(range(count, 2 * count))
         hidden = executor.forward([Segment([0] * tokens, 0, blocks, window_blocks, sample=True)])
-        self._model.vocabulary.logits(hidden.expand(settings.max_sequences, -1).contiguous()).float().softmax(
-            -1
-        )
+        logits = self._model.vocabulary.logits(hidden.expand(settings.max_sequences, -1).contiguous()).float()
+        draw(logits, [Rule(1.0, top_k=50, top_p=0.9)] * settings.max_sequences)
         step = torch.cuda.max_memory_allocated(self._device) - held
         log.info("the largest step takes %.2f GB, graphs %.2f GB", step / 1e9, graphs / 1e9)
-        del executor, hidden
+        del executor, hidden, logits
         self._free()  # for the cache
         return step + graphs
 

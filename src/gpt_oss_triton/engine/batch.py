@@ -7,7 +7,6 @@ from itertools import accumulate
 
 import torch
 
-from gpt_oss_triton.engine.model_config import ModelConfig
 from gpt_oss_triton.kernels.layout import PagedLayout, Span
 from gpt_oss_triton.kernels.transfer import upload
 
@@ -51,11 +50,9 @@ class Batch:
 
 
 class BatchBuilder:
-    """Turns segments into a Batch for one model on one device."""
+    """Turns segments into a Batch on one device."""
 
-    def __init__(
-        self, config: ModelConfig, block_size: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
+    def __init__(self, block_size: int, device: torch.device) -> None:
         self._block_size = block_size
         self._device = device
 

@@ -84,6 +84,7 @@ class LoadReport:
             profile=self._settings.profile,
             block_bytes=self._runner.block_bytes,
             max_step_tokens=scheduler.max_step_tokens,
+            configured_step_tokens=scheduler.configured_step_tokens,
             prefill_tokens_left=sum(sequence.prefill_left for sequence in live),
             prefill_tokens_per_s=counters.prefill_rate(),
             queue_wait_s=_longest_wait(live),

@@ -287,6 +287,9 @@ class NativeEngine:
         except torch.AcceleratorError as error:
             self._break_device(error)
             return
+        if self._runner.lost is not None:  # an exchange that was given up leaves numbers behind, too
+            self._break(self._runner.lost)
+            return
         now = time.monotonic()
         seconds = now - max(flight.began, self._landed)  # it may have waited for the step before
         self._landed = now

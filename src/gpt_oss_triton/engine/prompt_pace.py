@@ -22,7 +22,7 @@ class PromptPace:
         self._token_s: float | None = None  # what a prompt's token adds to one
 
     def observe(self, decodes: int, prompt_tokens: int, seconds: float) -> None:
-        """A step took so long."""
+        """A step took so long. `prompt_tokens`: of all chunks in it; what is computed again after a preemption is like a prompt."""
         if decodes and not prompt_tokens:
             self._decode_s = _mean(self._decode_s, seconds)
         elif decodes and prompt_tokens >= LEAST and self._decode_s is not None:
@@ -34,6 +34,8 @@ class PromptPace:
         if not self._stretch or self._decode_s is None or not self._token_s:
             return most
         fitting = (self._stretch - 1) * self._decode_s / self._token_s
+        if fitting >= most:  # also where it is infinite: tokens may have seemed to cost nothing for long
+            return most
         return min(most, max(LEAST, int(fitting) // _ROUND * _ROUND))
 
 

@@ -102,12 +102,12 @@ class Scheduler:
         self._pace = pace
         self._max_sequences = max_sequences
         self._speculates = speculates
-        self._configured_step_tokens = max_step_tokens
+        self.configured_step_tokens = max_step_tokens
         self.tune(None)
 
     def tune(self, max_step_tokens: int | None) -> None:
         """See `protocol.Engine.tune`."""
-        most = self._configured_step_tokens
+        most = self.configured_step_tokens
         wanted = most if max_step_tokens is None else min(max_step_tokens, most)
         # A step must hold one token of every running sequence, or the last ones would starve.
         self.max_step_tokens = max(wanted, self._max_sequences)
@@ -157,8 +157,8 @@ class Scheduler:
         Args:
             seconds: that the step took.
         """
-        prompt_tokens = sum(chunk.prompt_tokens for chunk in chunks if chunk.tokens > 1)
-        self._pace.observe(sum(not chunk.prompt_tokens for chunk in chunks), prompt_tokens, seconds)
+        longer = [chunk.tokens for chunk in chunks if chunk.tokens - len(chunk.draft) > 1]
+        self._pace.observe(len(chunks) - len(longer), sum(longer), seconds)
         for chunk in chunks:
             sequence = chunk.sequence
             computed = chunk.start + chunk.tokens
@@ -226,8 +226,7 @@ class Scheduler:
 
     def _is_long(self, sequence: Sequence) -> bool:
         """Its prompt takes more than a step: others would feel more than one hitch."""
-        cached = max(sequence.cached_tokens, sequence.found_tokens)
-        return sequence.prompt_tokens - cached > self.max_step_tokens
+        return sequence.prompt_tokens - sequence.found_tokens > self.max_step_tokens
 
     def _admissions(self, budget: Budget) -> list[Chunk]:
         """First chunks of waiting sequences, which run from now on."""
@@ -254,8 +253,7 @@ class Scheduler:
         found = len(self.tables.find(names).blocks)
         coming = self._under_way.leading(names[found:])
         sequence.awaited = names[found + coming - 1] if coming else None
-        if coming:
-            sequence.found_tokens = (found + coming) * self.pool.block_size
+        sequence.found_tokens = (found + coming) * self.pool.block_size
         return coming > 0
 
     def _with_drafts(self, decodes: list[Chunk]) -> list[Chunk]:
@@ -298,6 +296,7 @@ class Scheduler:
             return None
         self.waiting.remove(sequence)
         self.tables.begin(sequence, prefix)
+        sequence.found_tokens = sequence.computed
         if sequence.scheduled_at is None:
             sequence.scheduled_at = time.time()
             sequence.cached_tokens = sequence.computed

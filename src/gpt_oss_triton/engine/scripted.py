@@ -196,6 +196,7 @@ class ScriptedEngine:
             engine=SCRIPTED.engine,
             profile=settings.profile,
             max_step_tokens=settings.max_step_tokens,
+            configured_step_tokens=settings.max_step_tokens,
             queue_wait_s=max(0.0, time.time() - min(arrivals)) if arrivals else 0.0,
         )
 

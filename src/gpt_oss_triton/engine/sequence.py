@@ -23,8 +23,8 @@ class Sequence(AnswerProgress):
         window_blocks: of the sliding layers, those before `window_first` given back; see `block_tables`.
         names: names of the leading full blocks, as far as tokens are known.
         lookup: guesses at what comes next.
-        found_tokens: leading tokens of the prompt that the prefix cache held when it came, or will hold when its
-            wait for `awaited` is over.
+        found_tokens: leading tokens of the prompt that the prefix cache held when it was last looked into, or will hold when
+            the wait for `awaited` is over.
         awaited: name of the last block that a running sequence computes and this one waits for.
     """
 

@@ -103,6 +103,7 @@ class VllmLoad:
             pipeline_parallel=parallel.pipeline_parallel_size,
             profile=settings.profile,
             max_step_tokens=config.scheduler_config.max_num_batched_tokens,
+            configured_step_tokens=config.scheduler_config.max_num_batched_tokens,
             queue_wait_s=max(0.0, time.time() - min(waiting_since)) if waiting_since else 0.0,
         )
 

@@ -177,8 +177,11 @@ def invert(p: torch.Tensor, uniforms: list[float]) -> torch.Tensor:
     cumulative = p.cumsum(dim=-1)
     uniform = upload(uniforms, p.device, torch.float32).unsqueeze(1)
     index = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
-    # Rounding can put the target on the total itself, past every index: then the likeliest will do.
-    return torch.where(index < p.shape[-1], index, p.argmax(dim=-1, keepdim=True)).squeeze(1)
+    # Rounding can put the target on the total itself, past every index; and a parallel sum, associated otherwise from one
+    # index to the next, on one that has no weight. Then the likeliest will do.
+    weight = p.gather(1, index.clamp(max=p.shape[-1] - 1))
+    fits = (index < p.shape[-1]) & (weight > 0)
+    return torch.where(fits, index, p.argmax(dim=-1, keepdim=True)).squeeze(1)
 
 
 def _kept(logits: torch.Tensor, weights: torch.Tensor, rules: Sequence[Rule]) -> torch.Tensor:

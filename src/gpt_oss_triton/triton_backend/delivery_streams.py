@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gpt_oss_triton.errors import EngineUnavailable, InvalidRequest, Overloaded
+from gpt_oss_triton.triton_backend.failure_log import log_failure
 from gpt_oss_triton.triton_backend.responder import Responder
 from gpt_oss_triton.wire import Batch, Delivery
 
@@ -147,7 +148,10 @@ class DeliveryStreams:
     def sweep(self) -> None:
         """Forget the streams whose clients have gone."""
         for stream in self._all():
-            stream.end_if_cancelled()
+            try:
+                stream.end_if_cancelled()
+            except Exception as error:  # of one stream: the others' clients are still to be watched
+                log_failure("a cancellation could not be polled", error)
         self._discard_gone()
 
     def close(self) -> None:

@@ -151,10 +151,7 @@ class EngineModel:
 
     def _cancel_gone(self) -> float:
         """Cancel what no client waits for any more."""
-        try:
-            self._deliveries.sweep()
-        except Exception as error:
-            log_failure("a cancellation could not be polled", error)
+        self._deliveries.sweep()
         for stream in self._live.all():
             try:
                 if stream.is_cancelled():

@@ -51,3 +51,11 @@ def test_small_rests_of_prompts_do_not_count() -> None:
     before = steady.tokens(MOST)
     steady.observe(8, 3, 0.5)
     assert steady.tokens(MOST) == before
+
+
+def test_tokens_that_cost_nothing_for_long_are_no_harm() -> None:
+    """Where the steps of decodes alone were slow ones, a chunk may seem to shorten every step."""
+    saturated = pace(2.5, decode_s=0.060)
+    for _ in range(3000):
+        saturated.observe(1, MOST, 0.015)
+        assert saturated.tokens(MOST) == MOST

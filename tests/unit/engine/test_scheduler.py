@@ -508,6 +508,23 @@ def test_prompts_of_one_step_pass_a_long_one_that_keeps_to_the_pace():
     assert chunks == {"decoding": 1, "first": LEAST, "short": LEAST}
 
 
+def test_a_copy_whose_original_is_cancelled_is_long_again():
+    s = paced()
+    decoding = sequence("decoding", [1, 2, 3], limit=100)
+    s.add(decoding)
+    run_step(s, s.schedule())
+    prompt = list(range(10, 10 + 8 * LEAST))
+    first, copy = sequence("first", prompt), sequence("copy", [*prompt, 5])
+    s.add(first)
+    s.add(copy)
+    run_step(s, s.schedule())
+    s.remove(first)
+    while copy.uncomputed > 1:
+        step = s.schedule()
+        assert next(chunk.tokens for chunk in step if chunk.sequence is copy) <= LEAST
+        run_step(s, step)
+
+
 def test_a_copy_of_a_long_prompt_is_short_from_the_start():
     s = paced()
     decoding = sequence("decoding", [1, 2, 3], limit=100)

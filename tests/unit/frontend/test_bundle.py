@@ -127,6 +127,11 @@ def test_what_is_no_secret_stays(text: str) -> None:
     assert masked(text) == text
 
 
+async def test_where_secrets_lie_is_no_secret(service: Service) -> None:
+    Bundles(service, {"GPT_OSS_API_KEYS_FILE": "/etc/keys/keys.toml"})
+    assert masked("cannot read /etc/keys/keys.toml") == "cannot read /etc/keys/keys.toml"
+
+
 async def test_short_switches_are_no_secrets(service: Service) -> None:
     Bundles(service, {"USE_AUTHORIZATION_TOKEN": "true", "TOKENIZERS_PARALLELISM": "false"})
     assert masked("true or false") == "true or false"

@@ -264,3 +264,12 @@ async def test_the_breaker_hears_of_a_failure_that_the_reader_keeps_to_itself() 
             async for _ in made:
                 pass
     assert admission.placements[0].target.verdicts == [broken]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_each_targets_breaker_hears_of_its_own_failure(begun: bool) -> None:
+    admission, broken = FakeAdmission("a", "b"), InternalError("broken")
+    made, _ = dispatch(admission, a=[ACCEPTED, broken] if begun else [broken], b=[LOST])
+    with pytest.raises(InternalError, match="broken"):
+        await run(made)
+    assert [placement.target.verdicts for placement in admission.placements] == [[broken], [LOST]]

@@ -62,6 +62,18 @@ async def test_a_dead_engine_fails_its_streams_and_is_restarted(
     assert (await get(app, "/readyz")).status_code == 200
 
 
+async def test_who_waits_for_a_place_hears_of_the_loss(app: FastAPI, fake: FakeTriton, until: Until) -> None:
+    """Nobody of this shim may run there, whose end would make it look."""
+    service: Service = app.state.service
+    watch = service.targets[0].watch
+    assert watch.on_loss == service.admission.wake
+    seen: list[Load | None] = []
+    watch.on_loss = lambda: seen.append(watch.load)
+    fake.mode = "dead"
+    await until(lambda: not service.problems() and bool(seen))
+    assert seen == [None]
+
+
 class TestWithoutRecovery:
     @pytest.fixture
     def settings(self, settings: FrontendSettings) -> FrontendSettings:

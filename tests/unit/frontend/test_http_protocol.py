@@ -25,7 +25,8 @@ LARGE = 16 * 1024 * 1024  # more than the kernel takes for a client that does no
 
 class Application:
     """Answers with the number of bytes in the body. `/wait` has no answer, and waits for its client to go;
-    `/large` has a long one, and `/broken` the beginning of one, after which the connection is closed.
+    `/large` has a long one, and `/broken` the beginning of one, after which the connection is closed. `/early` has one before
+    the body has come.
 
     Attributes:
         waiting: requests to `/wait` that have begun.
@@ -37,7 +38,7 @@ class Application:
         self.left = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size, more = 0, True
+        size, more = 0, scope["path"] != "/early"
         while more:
             message = await receive()
             if message["type"] != "http.request":
@@ -212,6 +213,21 @@ async def test_a_slow_second_head_as_well(port: int) -> None:
 async def test_a_connection_that_says_nothing_is_closed_without_a_word(port: int) -> None:
     connection = await Connection.to(port)
     assert await connection.rest() == b""
+
+
+@pytest.mark.parametrize(
+    ("request_", "after"),
+    [(HEAD + b"content-length: 1\r\n\r\nx", b"\r\n"), (b"POST /early HTTP/1.1\r\ncontent-length: 9\r\n\r\n", b"x")],
+    ids=["blank line", "rest of a body"],
+)  # fmt: skip
+async def test_bytes_behind_an_answer_that_begin_nothing_keep_no_connection(
+    port: int, request_: bytes, after: bytes
+) -> None:
+    connection = await Connection.to(port)
+    await connection.send(request_)
+    await connection.answer()
+    await connection.send(after)
+    assert await connection.rest() == b"", "no request has begun that one could be told of"
 
 
 async def test_large_bodies_pass_on_one_connection(port: int) -> None:

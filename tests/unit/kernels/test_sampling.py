@@ -10,7 +10,15 @@ import torch
 
 from gpt_oss_triton.kernels import sampling
 from gpt_oss_triton.kernels.cpu import library
-from gpt_oss_triton.kernels.sampling import CpuDraws, ReferenceDraws, Rule, draw, forbid, forbid_reference
+from gpt_oss_triton.kernels.sampling import (
+    CpuDraws,
+    ReferenceDraws,
+    Rule,
+    draw,
+    forbid,
+    forbid_reference,
+    invert,
+)
 
 needs_kernels = pytest.mark.skipif(
     library.why_unavailable() is not None, reason=str(library.why_unavailable())
@@ -155,3 +163,10 @@ def test_only_what_is_allowed_stays(function, vocabulary):
     want = torch.where(bits[:vocabulary] == 1, logits, -math.inf)
     function(logits, mask)
     assert torch.equal(logits, want)
+
+
+def test_a_sum_that_rises_where_nothing_weighs_draws_the_likeliest(monkeypatch):
+    """As a GPU's parallel sum of one row can, by rounding."""
+    p = torch.tensor([[0.25, 0.0, 0.75]])
+    monkeypatch.setattr(torch.Tensor, "cumsum", lambda self, dim: torch.tensor([[0.25, 0.25001, 1.0]]))
+    assert invert(p, [0.250005]).tolist() == [2]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,13 @@ class Group:
             self._backend = dist.ProcessGroupNCCL(store, rank, ranks, options)
         else:
             self._backend = dist.ProcessGroupGloo(store, rank, ranks, timeout)
-        self.sum(torch.zeros(1, device=device))  # connections that are made at first use are made now
+        # Connections that are made at first use are made now, while the file that they meet at is there.
+        self.sum(torch.zeros(1, device=device))
+        for low, high in combinations(range(ranks), 2):
+            if rank == low:
+                self.send(torch.zeros(1, device=device), high).wait()
+            elif rank == high:
+                self.receive(torch.zeros(1, device=device), low)
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over all ranks, in place and returned; the same bits at each."""

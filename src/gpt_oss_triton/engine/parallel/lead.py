@@ -37,6 +37,11 @@ def start_ranks(blueprint: Blueprint) -> tuple[Executor, int]:
     Raises:
         ConfigurationError: a rank cannot do its part.
     """
+    if blueprint.device.index:
+        raise ConfigurationError(
+            f"device {str(blueprint.device)!r} names one GPU, and {blueprint.plan.mode} mode spreads over the first "
+            f"{blueprint.plan.ranks}: set device to cuda, and CUDA_VISIBLE_DEVICES to choose."
+        )
     with tempfile.TemporaryDirectory(prefix="gpt-oss-ranks-") as place:
         meeting = Path(place) / "meeting"
         team = Team(_starts(blueprint, meeting))
@@ -92,7 +97,7 @@ def _start_lead(blueprint: Blueprint, team: Team, group: Group) -> tuple[Executo
     blocks = cache_blocks(settings, config, dtype, plan.parts, rooms)
     team.tell(Allocate(blocks, str(residual).removeprefix("torch.")))
     cache = make_cache(config, part, blocks, settings.block_size, dtype, device)
-    builder = BatchBuilder(own, settings.block_size, dtype, device)
+    builder = BatchBuilder(settings.block_size, device)
     if plan.mode == "tensor":
         return TensorExecutor(model, cache, builder, team, group, plan.parts, config.vocabulary), blocks
     return PipelineExecutor(model, cache, builder, team, group), blocks

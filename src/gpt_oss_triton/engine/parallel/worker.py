@@ -96,7 +96,7 @@ def _load(
     allocate = channel.receive()
     assert isinstance(allocate, Allocate)
     cache = make_cache(config, part, allocate.blocks, start.block_size, dtype, device)
-    builder = BatchBuilder(own, start.block_size, dtype, device)
+    builder = BatchBuilder(start.block_size, device)
     hidden = Hidden(config.hidden, getattr(torch, allocate.residual), device)
     if isinstance(model, Layers):
         return PipelineWorker(model, cache, builder, group, hidden)

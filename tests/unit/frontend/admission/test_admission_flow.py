@@ -328,6 +328,37 @@ def test_a_request_that_is_let_in_gets_all_its_answers_however_many_run_at_once(
     virtual(main())
 
 
+def test_the_wait_of_further_answers_is_no_pressure_on_others() -> None:
+    async def main() -> None:
+        h = house(slots=2, queue_wait_s=5.0)
+        serving = [asyncio.create_task(h.serve(one, 20.0)) for one in answers(8)]
+        for _ in range(300):
+            h.admission.wake()
+            assert h.admission.stats()["level"] == 0
+            await asyncio.sleep(0.2)
+        await asyncio.gather(*serving)
+
+    virtual(main())
+
+
+def test_a_request_of_several_answers_runs_until_the_last_has_ended() -> None:
+    async def main() -> None:
+        h, limits = house(slots=8), KeyLimits(concurrency=2)
+        asked = answers(4, limits=limits)
+        placements = [await entering for entering in [h.enter(one) for one in asked]]
+        other = ask(limits=limits)
+        place = await h.admission.enter(other)
+        await fails(h.enter(ask(limits=limits)), RateLimited)
+        for one, placement in zip(asked[:-1], placements, strict=False):
+            h.leave(one, placement)
+        await fails(h.enter(ask(limits=limits)), RateLimited)
+        h.leave(asked[-1], placements[-1])
+        await h.admission.enter(ask(limits=limits))
+        h.leave(other, place)
+
+    virtual(main())
+
+
 def test_with_its_first_answer_a_request_is_refused() -> None:
     async def main() -> None:
         h = house(max_queue=0)

@@ -78,7 +78,7 @@ def test_one_step_at_a_time_within_its_bounds(updates: list[tuple[float, float]]
 
 def test_relief_halves_the_steps_and_ends_leases_once_each() -> None:
     calls: list[Any] = []
-    one = FakeTarget(Capacity(), load=load(max_step_tokens=512))
+    one = FakeTarget(Capacity(), load=load(max_step_tokens=128, configured_step_tokens=512))
     lost = FakeTarget(Capacity(), load=None)
     relief = Relief(
         lambda target, tokens: calls.append((target, tokens)), lambda ensemble: calls.append(ensemble)

@@ -16,9 +16,11 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
 from frontend import event_stream
+from frontend.caller import ANONYMOUS, Caller
 from frontend.service import Service
 from gpt_oss_triton.errors import ContextLengthExceeded, InternalError, InvalidRequest
 from gpt_oss_triton.harmony import tokens
+from gpt_oss_triton.harmony.render import render
 from gpt_oss_triton.wire import Logprobs, Message, TokenLogprobs, ToolCall
 from tests.unit.frontend.asgi_client import Exchange
 from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton, Request, accepted, finished
@@ -299,8 +301,10 @@ async def test_cancelled_while_it_is_made(
     exchange = Exchange.post(app, PATH, {**ASK, "stream": stream})
     await until(lambda: bool(fake.requests) and bool(app.state.live_responses._live))
     response_id = fake.requests[0].id
+    (live,) = app.state.live_responses._live.values()
+    await until(lambda: len(live.reply.output.items) == 2)
     running = await api.responses.retrieve(response_id)
-    assert running.status == "in_progress"
+    assert (running.status, running.output_text) == ("in_progress", "Hello! ")
     cancelled = await api.responses.cancel(response_id)
     assert cancelled.status == "cancelled"
     await exchange.finish()
@@ -436,6 +440,23 @@ async def test_items_of_a_stored_response_may_be_referred_to(api: AsyncOpenAI, f
     ]
     listed = (await api.responses.input_items.list(again.id, order="asc")).data
     assert [item.type for item in listed] == ["message", "reasoning", "function_call", "function_call_output"]
+
+
+async def test_reasoning_that_is_remembered_takes_room_as_well(
+    api: AsyncOpenAI, app: FastAPI, fake: FakeTriton
+) -> None:
+    fake.script = hello
+    thought = "thought " * 2000
+    app.state.reasoning_memory.keep(Caller(ANONYMOUS, "normal"), "call_1", thought)
+    long: Any = [
+        *({"role": "user", "content": f"{number} " + "word " * 250} for number in range(6)),
+        {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "call_1", "output": "42"},
+    ]
+    await api.responses.create(model=ENSEMBLE, input=long, truncation="auto", store=False)
+    (sent,) = fake.requests
+    assert [message.reasoning for message in sent.prompt.messages if message.role == "assistant"] == [thought]
+    assert len(render(sent.prompt)) <= 4096 - 1024
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_replayed_steps_equal_computed_ones(device: torch.device, tmp_path: Path
     config = replace(ModelConfig.from_checkpoint(tmp_path / "model"), sliding_window=WINDOW)
     weights = WeightLoader(tmp_path / "model", config, torch.float32, device).load()
     model = Model(config, weights, GpuOperations(torch.float32))
-    builder = BatchBuilder(config, BLOCK, torch.float32, device)
+    builder = BatchBuilder(BLOCK, device)
     caches = [
         make_cache(config, Part.whole(config), BLOCKS, BLOCK, torch.float32, device).fill_(float("nan"))
         for _ in range(2)

@@ -34,7 +34,7 @@ def test_logits_equal_transformers(device: torch.device, checkpoint: Callable[[s
     config = dataclasses.replace(ModelConfig.from_checkpoint(directory), sliding_window=WINDOW)
     weights = WeightLoader(directory, config, torch.float32, device).load()
     model = Model(config, weights, GpuOperations(torch.float32))
-    builder = BatchBuilder(config, BLOCK, torch.float32, device)
+    builder = BatchBuilder(BLOCK, device)
     cache = make_cache(config, Part.whole(config), BLOCKS, BLOCK, torch.float32, device).fill_(float("nan"))
     rng = random.Random(0)
     a, b, c = ([rng.randrange(199_998) for _ in range(n)] for n in (WINDOW + 13, 9, 30))
