@@ -21,7 +21,6 @@ from frontend.run import Run
 from frontend.run_context import SESSION_HEADER
 from frontend.runs import Runs
 from frontend.service import Service
-from frontend.triton import Answer
 from gpt_oss_triton.harmony.answer import AnswerDelta, AnswerText
 from gpt_oss_triton.telemetry.record import RequestRecord
 from gpt_oss_triton.wire import ToolCall
@@ -47,7 +46,7 @@ class ChatAnswers:
         turn: Turn,
     ) -> None:
         self.records = records
-        self.runs: Run | Runs = runs[0] if len(runs) == 1 else Runs(runs)
+        self.runs = Runs(runs, streamed=chat.stream)
         self._whole = whole
         self._keep_reasoning = keep_reasoning
         self._turn = turn
@@ -66,8 +65,7 @@ class ChatAnswers:
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Part]]:
         """Each answer's parts come in order; its last one is the `Ending`."""
-        answers = _only(self.runs) if isinstance(self.runs, Run) else self.runs
-        async for index, answer in answers:
+        async for index, answer in self.runs:
             for part in self._folds[index].feed(answer):
                 self._note(index, part)
                 if self._include_reasoning or isinstance(part, Ending) or part.kind != "reasoning":
@@ -138,11 +136,6 @@ async def begin(request: Request, chat: Chat, body: bytes) -> ChatAnswers:
         of_index = msgspec.structs.replace(chat, options=seeded(chat.options, index))
         runs.append(Run(service, of_index, ask, of_run, _run_id(whole, index, chat.n)))
     return ChatAnswers(chat, whole, partial(memory.keep, caller), records, runs, turn)
-
-
-async def _only(run: Run) -> AsyncIterator[tuple[int, Answer]]:
-    async for answer in run:
-        yield 0, answer
 
 
 def _run_id(record: RequestRecord, index: int, count: int) -> str:

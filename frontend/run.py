@@ -46,6 +46,11 @@ class Run:
     ) -> None:
         await self._held.__aexit__(kind, error, trace)
 
+    @property
+    def waits(self) -> bool:
+        """For its place."""
+        return self._ask.record.queued is not None and self._ask.record.admitted is None
+
     async def accepted(self) -> None:
         """Wait until it is certain that there will be an answer: until here a failure can have its own status."""
         if self._stopped is not None:

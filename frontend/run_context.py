@@ -14,7 +14,6 @@ from frontend.caller import Caller
 from frontend.chat_request import Chat
 from frontend.completion_request import Completion
 from frontend.event_stream import EventStream, error_event
-from frontend.run import Run
 from frontend.runs import Runs
 from frontend.service import Service
 from gpt_oss_triton.errors import Cancelled, InvalidRequest, RateLimited, ServiceError
@@ -30,7 +29,7 @@ class Answers(Protocol):
     """Of one request, whatever the endpoint makes of them."""
 
     @property
-    def runs(self) -> Run | Runs:
+    def runs(self) -> Runs:
         """Not entered yet."""
 
     def join_records(self) -> None:

@@ -1,4 +1,4 @@
-"""Several runs to one request, read as one: all are accepted, or the first failure ends all."""
+"""The runs to one request, read as one: all are accepted, or the first failure ends all."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ from gpt_oss_triton.errors import ServiceError
 class Runs:
     """Use as `async with`, await `accepted`, then iterate over (index of the run, answer).
 
-    Each run has a task that reads it, because one that is accepted must go on while another waits for its
-    place. What was read and not yet passed on is bounded by the lengths of the answers.
+    Each run has a task that reads it: one that is accepted must go on while another waits for its place, and one that has
+    ended gives up its place, also where its client reads slowly or not at all. What was read and not yet passed on is bounded
+    by the lengths of the answers.
+
+    Args:
+        streamed: the reader wants what there is, while further runs wait for their places.
 
     Raises:
         ServiceError: from `accepted` and the iteration, the first one of any run.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Run], *, streamed: bool) -> None:
         self._runs = runs
+        self._streamed = streamed
         self._accepted: list[asyncio.Future[None]] = []
         self._came: asyncio.Queue[tuple[int, Answer | ServiceError | None]] = asyncio.Queue()
         self._readers: list[asyncio.Task[None]] = []
@@ -40,13 +45,21 @@ class Runs:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for reader in self._readers:
-            reader.cancel()
-        await asyncio.gather(*self._readers, return_exceptions=True)
+        for waiting in (*self._readers, *self._accepted):
+            waiting.cancel()
+        await asyncio.gather(*self._readers, *self._accepted, return_exceptions=True)
 
     async def accepted(self) -> None:
-        """Wait until all runs are accepted."""
-        await asyncio.gather(*self._accepted)
+        """Wait until all runs are accepted; of a streamed request, all but those that have to wait for their places."""
+        if not self._streamed:
+            await asyncio.gather(*self._accepted)
+            return
+        await self._accepted[0]
+        for run, accepted in zip(self._runs, self._accepted, strict=True):
+            if accepted.done() or not run.waits:
+                await accepted
+            else:
+                accepted.set_result(None)  # what becomes of it is told in the stream
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Answer]]:
         while self._open:

@@ -10,7 +10,11 @@ from starlette.types import ASGIApp, Message
 
 
 class Exchange:
-    """A request in progress. Use `start`, then `status`, `bodies`, `disconnect`, `finish`."""
+    """A request in progress. Use `start`, then `status`, `bodies`, `disconnect`, `finish`.
+
+    Attributes:
+        reads: cleared while the client takes nothing more.
+    """
 
     def __init__(self, app: ASGIApp, path: str, body: bytes, headers: dict[str, str], method: str) -> None:
         self._app = app
@@ -24,6 +28,8 @@ class Exchange:
         self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
         self.sent: list[Message] = []
         self._changed = asyncio.Event()
+        self.reads = asyncio.Event()
+        self.reads.set()
         self.task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -42,6 +48,7 @@ class Exchange:
     async def _send(self, message: Message) -> None:
         self.sent.append(message)
         self._changed.set()
+        await self.reads.wait()
 
     def disconnect(self) -> None:
         self._incoming.put_nowait({"type": "http.disconnect"})

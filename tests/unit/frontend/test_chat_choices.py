@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from fastapi import FastAPI
 
@@ -149,6 +150,70 @@ async def test_one_refusal_refuses_all(app: FastAPI, fake: FakeTriton, until: Un
     assert (response.status_code, response.json()["error"]["param"]) == (400, "response_format")
     service: Service = app.state.service
     await until(lambda: service.in_flight == 0 and all(request.ended.is_set() for request in fake.requests))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_stream_begins_while_further_answers_wait_for_their_places(
+    app: FastAPI, fake: FakeTriton, until: Until, stream: bool
+) -> None:
+    go = asyncio.Event()
+
+    async def script(request: Request) -> Responses:
+        yield accepted()
+        yield turn("think", "Hello! ")[:-1], None
+        await go.wait()
+        yield finished([], count=1)
+
+    fake.script = script
+    fake.load = msgspec.structs.replace(fake.load, max_sequences=1, pid=2)
+    service: Service = app.state.service
+    await until(lambda: service.targets[0].load is not None and service.targets[0].load.max_sequences == 1)
+    exchange = Exchange.post(app, PATH, {**CHAT, "n": 3, "stream": stream})
+    await until(lambda: service.admission.stats()["queued"] == 2)
+    if stream:
+        await exchange.wait_sent(3)
+        assert b"Hello!" in exchange.body
+    assert len(fake.requests) == 1
+    go.set()
+    await exchange.finish()
+    assert exchange.status == 200
+    assert len(fake.requests) == 3
+
+
+async def test_a_further_answer_that_fails_in_its_wait_ends_the_stream(
+    app: FastAPI, fake: FakeTriton, until: Until
+) -> None:
+    async def endless(request: Request) -> Responses:
+        yield accepted()
+        yield turn("think", "Hello! ")[:-1], None
+        await asyncio.Event().wait()
+
+    fake.script = endless
+    fake.load = msgspec.structs.replace(fake.load, max_sequences=1, pid=2)
+    service: Service = app.state.service
+    await until(lambda: service.targets[0].load is not None and service.targets[0].load.max_sequences == 1)
+    exchange = Exchange.post(app, PATH, {**CHAT, "n": 2, "stream": True})
+    await exchange.wait_sent(3)
+    service.refuse_new()
+    await exchange.finish()
+    assert exchange.events()[-1]["error"]["code"] == "engine_unavailable"
+    await until(lambda: service.in_flight == 0 and service.admission.stats()["queued"] == 0)
+
+
+async def test_who_reads_slowly_holds_no_place_in_the_engine(
+    app: FastAPI, fake: FakeTriton, until: Until
+) -> None:
+    fake.script = of_its_seed
+    service: Service = app.state.service
+    exchange = Exchange.post(app, PATH, {**CHAT, "seed": 7, "stream": True})
+    exchange.reads.clear()
+    await exchange.wait_sent(1)
+    await until(lambda: bool(fake.requests) and fake.requests[0].ended.is_set())
+    await until(lambda: service.in_flight == 0 and service.admission.stats()["in_flight"] == 0)
+    assert len(exchange.sent) == 1
+    exchange.reads.set()
+    await exchange.finish()
+    assert folded(exchange.events()[:-1])[0]["message"]["content"] == "I am 7."
 
 
 async def test_disconnect_ends_all(app: FastAPI, fake: FakeTriton, until: Until) -> None:
