@@ -209,7 +209,7 @@ async def test_who_reads_slowly_holds_no_place_in_the_engine(
     exchange.reads.clear()
     await exchange.wait_sent(1)
     await until(lambda: bool(fake.requests) and fake.requests[0].ended.is_set())
-    await until(lambda: service.in_flight == 0 and service.admission.stats()["in_flight"] == 0)
+    await until(lambda: service.in_flight == 0 and service.targets[0].capacity.in_flight == 0)
     assert len(exchange.sent) == 1
     exchange.reads.set()
     await exchange.finish()
