@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from gpt_oss_triton.block_shape import BlockShape
 from gpt_oss_triton.engine.protocol import EngineRequest, SequenceFinished
 from gpt_oss_triton.wire import FinishReason, Timings
 
@@ -72,8 +73,8 @@ class AnswerProgress:
         )
 
 
-def native_blocks(progress: AnswerProgress, block_size: int) -> int:
-    """KV blocks of all layers that it would hold in a native engine; see `SequenceFinished.blocks`."""
+def held_blocks(progress: AnswerProgress, block_size: int) -> int:
+    """KV blocks, each of all layers, that its computed tokens fill; see `SequenceFinished.blocks`."""
     if progress.scheduled_at is None:
         return 0
-    return -(-(progress.prompt_tokens + max(0, progress.output_tokens - 1)) // block_size)
+    return BlockShape(block_size).held(progress.prompt_tokens + max(0, progress.output_tokens - 1))

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 
 from gpt_oss_triton.config import EngineSettings
-from gpt_oss_triton.engine.answer_progress import AnswerProgress, native_blocks
+from gpt_oss_triton.engine.answer_progress import AnswerProgress, held_blocks
 from gpt_oss_triton.engine.capabilities import SCRIPTED, Capabilities
 from gpt_oss_triton.engine.counters import Counters
 from gpt_oss_triton.engine.protocol import (
@@ -176,7 +176,7 @@ class ScriptedEngine:
             waiting=len(self._live) - len(self._running),
             blocks_total=settings.max_sequences
             * blocks,  # as many as could ever be held: nothing is preempted
-            blocks_used=sum(native_blocks(replay.progress, size) for replay in self._running),
+            blocks_used=sum(held_blocks(replay.progress, size) for replay in self._running),
             blocks_cached=0,
             block_size=size,
             max_context=self._limits.max_context,
@@ -282,7 +282,7 @@ class ScriptedEngine:
         return count
 
     def _finished(self, replay: _Replay) -> SequenceFinished:
-        return replay.progress.finished(native_blocks(replay.progress, self._settings.block_size))
+        return replay.progress.finished(held_blocks(replay.progress, self._settings.block_size))
 
     def _end(self, replay: _Replay, terminal: SequenceFinished | SequenceFailed) -> None:
         """Forget an answer and deliver its terminal event."""

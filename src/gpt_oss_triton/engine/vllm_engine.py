@@ -22,7 +22,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from gpt_oss_triton.config import EngineSettings
-from gpt_oss_triton.engine.answer_progress import AnswerProgress, native_blocks
+from gpt_oss_triton.engine.answer_progress import AnswerProgress, held_blocks
 from gpt_oss_triton.engine.capabilities import VLLM, Capabilities
 from gpt_oss_triton.engine.model_config import ModelConfig
 from gpt_oss_triton.engine.protocol import (
@@ -234,7 +234,7 @@ class VllmEngine:
 
     def _finished(self, answer: _Answer) -> SequenceFinished:
         return answer.progress.finished(
-            native_blocks(answer.progress, self._load.block_size), preemptions=answer.preemptions
+            held_blocks(answer.progress, self._load.block_size), preemptions=answer.preemptions
         )
 
     def _end(self, answer: _Answer, terminal: SequenceFinished | SequenceFailed) -> None:
