@@ -45,7 +45,7 @@ class CompletionAnswers:
         runs: list[Run],
     ) -> None:
         self.records = records
-        self.runs = Runs(runs, streamed=completion.stream)
+        self.runs = Runs(runs, streamed=completion.stream and len(completion.prompts) == 1)
         self._completion = completion
         self._whole = whole
         self._echoes = echoes

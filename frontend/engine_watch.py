@@ -181,7 +181,7 @@ class EngineWatch:
         self.on_report(load)
 
     def _lose(self, problem: str, *, gone: bool = True) -> None:
-        """As `_end_life`, and no other life has begun."""
+        """As `_end_life`; those who wait for a place hear of it, too."""
         self._end_life(problem, gone=gone)
         self.on_loss()
 

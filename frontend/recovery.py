@@ -8,6 +8,7 @@ Triton 2.51), so a server of our own is rather ended when its engine is lost, se
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from frontend.triton import Triton
@@ -16,7 +17,9 @@ from gpt_oss_triton.wire import NORMALIZER_MODEL
 
 log = logging.getLogger(__name__)
 
+_RELOAD_S = 60.0
 _STRAGGLERS_S = 3.0  # requests that the dead process had still been given fail until then
+_LONGEST_WAIT_S = 60.0  # between two tries
 
 
 async def restore(triton: Triton, engine: str, ensemble: str) -> None:
@@ -36,23 +39,33 @@ async def restore(triton: Triton, engine: str, ensemble: str) -> None:
         await triton.load_model(ensemble)
 
 
-async def keep_normalizer(triton: Triton, name: str) -> None:
+async def keep_normalizer(triton: Triton) -> None:
     """Load the normalizer again whenever one of its processes was found dead, until cancelled. The engines, and the answers
-    that run in them, stay.
-
-    Args:
-        name: of the server, for the log.
-    """
+    that run in them, stay."""
+    wait_s = _STRAGGLERS_S
+    with contextlib.suppress(ServiceError):  # an earlier shim may have ended between the two
+        if await triton.model_state(NORMALIZER_MODEL) == "UNAVAILABLE":
+            triton.normalizer_failed.set()
     while True:
         await triton.normalizer_failed.wait()
-        log.error("%s: a process of %s has ended; loading it again", name, NORMALIZER_MODEL)
+        log.error("%s: a process of %s has ended; loading it again", triton.url, NORMALIZER_MODEL)
         try:
-            await triton.unload_model(NORMALIZER_MODEL)
-            await triton.load_model(NORMALIZER_MODEL)
-            log.info("%s: %s is loaded again", name, NORMALIZER_MODEL)
-        except ServiceError as error:
-            log.error(
-                "%s: %s cannot be loaded from here, restart Triton: %s", name, NORMALIZER_MODEL, error.message
-            )
-        await asyncio.sleep(_STRAGGLERS_S)
-        triton.normalizer_failed.clear()
+            async with asyncio.timeout(_RELOAD_S):
+                await _reload_normalizer(triton)
+        except (
+            Exception
+        ) as error:  # the task's boundary: without a normalizer nothing is answered, so it is tried again
+            why = error.message if isinstance(error, ServiceError) else repr(error)
+            log.error("%s: %s cannot be loaded, restart Triton: %s", triton.url, NORMALIZER_MODEL, why)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+        else:
+            log.info("%s: %s is loaded again", triton.url, NORMALIZER_MODEL)
+            await asyncio.sleep(wait_s := _STRAGGLERS_S)
+            triton.normalizer_failed.clear()
+
+
+async def _reload_normalizer(triton: Triton) -> None:
+    if await triton.model_state(NORMALIZER_MODEL) == "READY":
+        await triton.unload_model(NORMALIZER_MODEL)
+    await triton.load_model(NORMALIZER_MODEL)

@@ -104,7 +104,7 @@ class Service:
             for what, work in (("watch", target.watch.run()), ("deliveries", target.watch.deliveries.run()))
         ]
         tasks += [
-            asyncio.create_task(keep_normalizer(triton, triton.url), name=f"normalizer {triton.url}")
+            asyncio.create_task(keep_normalizer(triton), name=f"normalizer {triton.url}")
             for triton in {target.watch.triton for target in service.targets}
         ]
         tasks.append(asyncio.create_task(service.sessions.run(settings.session_sweep_s), name="sessions"))
@@ -217,6 +217,7 @@ class Service:
         idle = asyncio.create_task(self._idle())
         waits = {idle, asyncio.create_task(hurry.wait())}
         await asyncio.wait(waits, timeout=self.settings.drain_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        self.admission.end_waits()
         for target in self.targets:
             target.watch.stop_all(EngineUnavailable("The server is shutting down.", retry_after_s=5.0))
         await asyncio.wait({idle}, timeout=_FAREWELL_S)
@@ -248,7 +249,7 @@ class Service:
     async def _idle(self) -> None:
         for target in self.targets:
             await target.watch.idle.wait()  # no new request can come while the service drains
-        while any(t.capacity.in_flight for t in self.targets):  # noqa: ASYNC110 - placed, and on their way
+        while self.telemetry.in_flight or any(t.capacity.in_flight for t in self.targets):  # noqa: ASYNC110 - on their way
             await asyncio.sleep(_ON_THEIR_WAY_S)
 
 

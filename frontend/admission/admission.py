@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from frontend.admission.ask import Ask, Estimate
 from frontend.admission.degradation import REFUSE_NORMAL
-from frontend.admission.fair_queue import WEIGHTS
+from frontend.admission.fair_queue import WEIGHTS, Waiter
 from frontend.admission.key_limits import CallerLimits
 from frontend.admission.lane import Lane
 from frontend.admission.places import Placement, Places
@@ -161,11 +161,16 @@ class Admission:
             self._lanes[ask.ensemble].learn(ask)
 
     def drain(self) -> None:
-        """Refuse all who come and all who wait."""
+        """Refuse all who come and all who wait, but for further answers of requests that were let in."""
         self._draining = True
-        for lane in self._lanes.values():
-            for waiter in lane.queue:
+        for waiter in self._waiters():
+            if waiter.ask.first is None:
                 waiter.fail(_draining())
+
+    def end_waits(self) -> None:
+        """Refuse all who wait."""
+        for waiter in self._waiters():
+            waiter.fail(_draining())
 
     def resume(self) -> None:
         """Take requests again."""
@@ -198,6 +203,9 @@ class Admission:
         }
 
     # ---------------------------------------------------------------------- refusals
+
+    def _waiters(self) -> list[Waiter]:
+        return [waiter for lane in self._lanes.values() for waiter in lane.queue]
 
     def _check_open(self) -> None:
         if self._draining:

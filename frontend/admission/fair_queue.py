@@ -140,6 +140,12 @@ class FairQueue:
                 return order[: n + 1]
         return order
 
+    def request_in_turn(self, barred: FlowKey | None = None) -> Waiter | None:
+        """The first in turn, of those that are no further answers of a request that was let in before."""
+        flows = sorted((flow for flow in self._flows if flow != barred), key=self._turn)
+        in_turn = chain(self._returned, *(self._flows[flow] for flow in flows))
+        return next((waiter for waiter in in_turn if waiter.ask.first is None), None)
+
     def _turn(self, flow: FlowKey) -> tuple[float, int, float]:
         priority, _ = flow
         class_share = self._held_by_class[priority] / WEIGHTS[priority]

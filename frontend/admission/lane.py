@@ -64,8 +64,7 @@ class Lane:
         # Further answers of a request wait for as long as that takes, and are nobody's need but its caller's.
         requests = sum(waiter.ask.first is None for waiter in self.queue)
         filled = requests / self._settings.max_queue if self._settings.max_queue else 0.0
-        in_turn = self.queue.candidates(self.queue.greedy())  # whose wait is not its own doing
-        next_in_turn = next((waiter for waiter in in_turn if waiter.ask.first is None), None)
+        next_in_turn = self.queue.request_in_turn(self.queue.greedy())  # whose wait is not its own doing
         waited_s = self._clock() - next_in_turn.since if next_in_turn is not None else 0.0
         return max(kv, filled, waited_s / self._settings.queue_wait_s)
 

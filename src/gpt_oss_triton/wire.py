@@ -356,7 +356,7 @@ class Load(msgspec.Struct, tag="load", frozen=True):
         0  # tokens whose window blocks a sequence keeps; 0: a block holds all layers. See `BlockShape`
     )
     max_step_tokens: int = 0  # as tuned now
-    configured_step_tokens: int = 0
+    configured_step_tokens: int = 1
     prefill_tokens_left: int = 0  # prompt tokens that were accepted and are not yet computed
     prefill_tokens_per_s: float = 0.0  # over the last few seconds, while there were any
     queue_wait_s: float = 0.0  # of the sequence that waits longest; 0 when none waits

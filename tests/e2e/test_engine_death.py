@@ -148,6 +148,7 @@ def test_a_killed_normalizer_is_loaded_again_and_answers_go_on(
         running = pool.submit(last_event, shim, begun)
         assert begun.get(timeout=30) == 200
         normalizers = [pid for pid in stubs_of(triton) if pid != engine]
+        assert not running.done()
         os.kill(normalizers[0], signal.SIGKILL)
 
         def answered(times: int = 2 * len(normalizers)) -> bool:

@@ -138,7 +138,7 @@ def test_links_and_names_exist() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
     for path in re.findall(r"(?:docker|scripts|constraints)/[\w./-]+\w", README):
-        assert (ROOT / path).exists(), path
+        assert (ROOT / path).exists() or path == "docker/.env", path  # which the README makes
     variables = {name.lower() for name in re.findall(rf"{ENV_PREFIX}([A-Z0-9_]+)", README)}
     assert variables <= field_names() | {"constraints"}
     for command in shlex.split(" ".join(text for kind, text in BLOCKS if kind == "bash"), comments=True):

@@ -18,11 +18,15 @@ def miss_reason(reason: str) -> str:
 class Counts:
     """Of the requests for an answer, those that have ended and those that run.
 
-    accepted = ok + error + cancelled + in flight, and every request is accepted or rejected."""
+    accepted = ok + error + cancelled + in flight, and every request is accepted or rejected.
+
+    Attributes:
+        in_flight: until the last byte of the answer is on its way.
+    """
 
     def __init__(self) -> None:
         self._begun = 0
-        self._in_flight = 0
+        self.in_flight = 0
         self._outcomes: Counter[str] = Counter()
         self._phases: Counter[str] = Counter()
         self._prompt_hits = 0
@@ -32,10 +36,10 @@ class Counts:
 
     def begin(self) -> None:
         self._begun += 1
-        self._in_flight += 1
+        self.in_flight += 1
 
     def finish(self, record: RequestRecord) -> None:
-        self._in_flight -= 1
+        self.in_flight -= 1
         self._outcomes[record.outcome] += 1
         if (phase := record.cancel_phase) is not None:
             self._phases[phase] += 1
@@ -58,7 +62,7 @@ class Counts:
                 "error": self._outcomes["error"],
                 "cancelled": self._outcomes["cancelled"],
                 "rejected": rejected,
-                "in_flight": self._in_flight,
+                "in_flight": self.in_flight,
                 "cancelled_by_phase": dict(self._phases),
             },
             "prompt_cache": {"hits": self._prompt_hits, "misses": dict(self._prompt_misses)},

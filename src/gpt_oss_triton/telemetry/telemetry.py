@@ -103,6 +103,11 @@ class Telemetry:
         """The snapshot's part `latency`."""
         return self._recent.summary()
 
+    @property
+    def in_flight(self) -> int:
+        """Requests for an answer that have not been answered whole."""
+        return self._counts.in_flight
+
     def counts(self) -> dict[str, Any]:
         """The snapshot's parts `requests`, `prompt_cache` and `prefix_cache`."""
         return self._counts.summary()

@@ -195,6 +195,8 @@ async def test_a_further_answer_that_fails_in_its_wait_ends_the_stream(
     exchange = Exchange.post(app, PATH, {**CHAT, "n": 2, "stream": True})
     await exchange.wait_sent(3)
     service.refuse_new()
+    assert service.admission.stats()["queued"] == 1, "it was let in with the first one"
+    service.admission.end_waits()
     await exchange.finish()
     assert exchange.events()[-1]["error"]["code"] == "engine_unavailable"
     await until(lambda: service.in_flight == 0 and service.admission.stats()["queued"] == 0)

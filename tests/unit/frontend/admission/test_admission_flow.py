@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from frontend.admission.admission import Admission, Placement
 from frontend.admission.ask import Ask
 from frontend.admission.capacity import Capacity
+from frontend.admission.fair_queue import Waiter
+from frontend.admission.refusal import Refusal
 from frontend.caller import KeyLimits
 from gpt_oss_triton.config import FrontendSettings, Priority
 from gpt_oss_triton.errors import (
@@ -337,6 +339,43 @@ def test_the_wait_of_further_answers_is_no_pressure_on_others() -> None:
             assert h.admission.stats()["level"] == 0
             await asyncio.sleep(0.2)
         await asyncio.gather(*serving)
+
+    virtual(main())
+
+
+def test_the_wait_of_a_request_behind_them_is() -> None:
+    async def main() -> None:
+        h = house(slots=2, queue_wait_s=5.0)
+        serving = [asyncio.create_task(h.serve(one, 20.0)) for one in answers(16)]
+        await settle()
+        lane = h.admission._lanes[ENSEMBLE]
+        behind = Waiter(ask(), now(), asyncio.get_running_loop().create_future())
+        lane.queue.push(behind)
+        await asyncio.sleep(5.0)
+        assert lane.pressure >= 1
+        lane.queue.remove(behind)
+        assert lane.pressure < 1
+        await asyncio.gather(*serving)
+
+    virtual(main())
+
+
+def test_a_drain_lets_requests_have_all_their_answers() -> None:
+    async def main() -> None:
+        h = house(slots=1)
+        serving = [asyncio.create_task(h.serve(one, 2.0)) for one in answers(3)]
+        await settle()
+        waiting = Waiter(ask(), now(), asyncio.get_running_loop().create_future())
+        h.admission._lanes[ENSEMBLE].queue.push(waiting)
+        h.admission.drain()
+        refusal = waiting.placed.exception()
+        assert isinstance(refusal, Refusal)
+        assert refusal.reason == "draining"
+        h.admission._lanes[ENSEMBLE].queue.remove(waiting)
+        await asyncio.sleep(3.0)
+        h.admission.end_waits()
+        results = await asyncio.gather(*serving, return_exceptions=True)
+        assert [type(result) for result in results] == [type(None), type(None), EngineUnavailable]
 
     virtual(main())
 
