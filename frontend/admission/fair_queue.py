@@ -131,7 +131,7 @@ class FairQueue:
     def candidates(self, barred: FlowKey | None = None) -> list[Waiter]:
         """Who may be served next: whose turn it is, then those that may go before it if it does not fit. Nobody
         of the `barred` flow is among them."""
-        flows = sorted((flow for flow in self._flows if flow != barred), key=self._turn)
+        flows = self._in_turn(barred)
         first = chain(self._returned, (self._flows[flow][0] for flow in flows))
         later = (waiter for flow in flows for waiter in islice(self._flows[flow], 1, None))
         order = list(islice(chain(first, later), _LOOK_AHEAD))
@@ -142,9 +142,11 @@ class FairQueue:
 
     def request_in_turn(self, barred: FlowKey | None = None) -> Waiter | None:
         """The first in turn, of those that are no further answers of a request that was let in before."""
-        flows = sorted((flow for flow in self._flows if flow != barred), key=self._turn)
-        in_turn = chain(self._returned, *(self._flows[flow] for flow in flows))
+        in_turn = chain(self._returned, *(self._flows[flow] for flow in self._in_turn(barred)))
         return next((waiter for waiter in in_turn if waiter.ask.first is None), None)
+
+    def _in_turn(self, barred: FlowKey | None) -> list[FlowKey]:
+        return sorted((flow for flow in self._flows if flow != barred), key=self._turn)
 
     def _turn(self, flow: FlowKey) -> tuple[float, int, float]:
         priority, _ = flow

@@ -489,6 +489,19 @@ def paced(**options):
     return scheduler(pace=pace, blocks=1024, **{"max_step_tokens": 4 * LEAST, **options})
 
 
+def paced_beside_a_decode():
+    s = paced()
+    s.add(sequence("decoding", [1, 2, 3], limit=100))
+    run_step(s, s.schedule())
+    return s
+
+
+def original_and_copy():
+    """A long prompt, and one that goes on from it."""
+    prompt = list(range(10, 10 + 8 * LEAST))
+    return sequence("first", prompt), sequence("copy", [*prompt, 5])
+
+
 def test_a_long_prompt_keeps_to_the_pace_while_others_decode():
     s = paced()
     s.add(sequence("long", list(range(2000, 2000 + 8 * LEAST))))
@@ -496,10 +509,7 @@ def test_a_long_prompt_keeps_to_the_pace_while_others_decode():
 
 
 def test_prompts_of_one_step_pass_a_long_one_that_keeps_to_the_pace():
-    s = paced()
-    decoding = sequence("decoding", [1, 2, 3], limit=100)
-    s.add(decoding)
-    run_step(s, s.schedule())
+    s = paced_beside_a_decode()
     longs = [sequence(name, [number] * (8 * LEAST)) for number, name in enumerate(("first", "second"), 10)]
     short = sequence("short", list(range(5000, 5000 + LEAST)))
     for each in (*longs, short):
@@ -509,12 +519,8 @@ def test_prompts_of_one_step_pass_a_long_one_that_keeps_to_the_pace():
 
 
 def test_a_copy_whose_original_is_cancelled_is_long_again():
-    s = paced()
-    decoding = sequence("decoding", [1, 2, 3], limit=100)
-    s.add(decoding)
-    run_step(s, s.schedule())
-    prompt = list(range(10, 10 + 8 * LEAST))
-    first, copy = sequence("first", prompt), sequence("copy", [*prompt, 5])
+    s = paced_beside_a_decode()
+    first, copy = original_and_copy()
     s.add(first)
     s.add(copy)
     run_step(s, s.schedule())
@@ -526,12 +532,8 @@ def test_a_copy_whose_original_is_cancelled_is_long_again():
 
 
 def test_a_copy_of_a_long_prompt_is_short_from_the_start():
-    s = paced()
-    decoding = sequence("decoding", [1, 2, 3], limit=100)
-    s.add(decoding)
-    run_step(s, s.schedule())
-    prompt = list(range(10, 10 + 8 * LEAST))
-    first, copy = sequence("first", prompt), sequence("copy", [*prompt, 5])
+    s = paced_beside_a_decode()
+    first, copy = original_and_copy()
     other = sequence("other", list(range(3000, 3000 + 8 * LEAST)))
     for each in (first, other, copy):
         s.add(each)
