@@ -34,7 +34,8 @@ async def chat_completions(request: Request) -> Response:
     service: Service = request.app.state.service
     record: RequestRecord = request.state.record
     body = await body_of(request)
-    chat = await apart_if_slow(body, read_chat, body, service.sampling)
+    guided = service.settings.guided_calls
+    chat = await apart_if_slow(body, read_chat, body, service.sampling, guided=guided)
     ensemble = service.resolve(chat.model)
     chat, headers = under_load(chat, service)
     completion_id = f"chatcmpl-{uuid.uuid4().hex}"  # the engine's too: a caller's id need not be unique

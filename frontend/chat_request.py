@@ -90,20 +90,26 @@ class Chat(Struct, frozen=True):
         return param
 
 
-def read_chat(body: bytes, defaults: Mapping[str, Any] = MappingProxyType({})) -> Chat:
-    """Check a request body. `defaults` stand in for honoured fields that it leaves out.
+def read_chat(
+    body: bytes, defaults: Mapping[str, Any] = MappingProxyType({}), *, guided: bool = False
+) -> Chat:
+    """Check a request body.
+
+    Args:
+        defaults: stand in for honoured fields that it leaves out.
+        guided: calls keep to the declared functions and their schemas, although the request does not ask for it.
 
     Raises:
         InvalidRequest: `param` is the path of the first field at fault, as in `messages[0].content`.
     """
-    return chat_of(read_fields(body, ChatRequest, FIELDS, defaults))
+    return chat_of(read_fields(body, ChatRequest, FIELDS, defaults), guided=guided)
 
 
-def chat_of(request: ChatRequest) -> Chat:
+def chat_of(request: ChatRequest, *, guided: bool = False) -> Chat:
     """The same from a request whose fields have the right types. Raises as `read_chat`."""
     check_stream(request.stream, request.stream_options)
     messages = read_messages(request.messages)
-    functions = read_functions(request.tools, request.tool_choice)
+    functions = read_functions(request.tools, request.tool_choice, guided=guided)
     form = read_format(request.response_format)
     grammar = _grammar(request, functions, form)
     options = _options(request, grammar)
@@ -132,17 +138,22 @@ def chat_of(request: ChatRequest) -> Chat:
 
 
 def _grammar(request: ChatRequest, functions: Functions, form: Form) -> str | None:
-    """None where the model is trusted: free text, and calls of functions that are not strict."""
+    """None where the model is trusted: free text, and calls that are neither bound to anything nor guided."""
     one_call = bool(functions.callable) and not request.parallel_tool_calls
-    if form.schema is None and not (
-        functions.must_call or functions.restricted or functions.any_strict or one_call
-    ):
+    bound = form.schema is not None or functions.bound or one_call
+    guided = functions.guided and bool(functions.callable) and not request.ignore_eos
+    if not (bound or guided):
         return None
     if request.ignore_eos:
         raise InvalidRequest("An answer of a fixed form cannot go on after its end.", param="ignore_eos")
-    return answer_grammar(
-        functions.calls(), must_call=functions.must_call, answer=form.schema, strict=form.strict
-    )
+    try:
+        return answer_grammar(
+            functions.calls(), must_call=functions.must_call, answer=form.schema, strict=form.strict
+        )
+    except InvalidRequest:
+        if bound:
+            raise
+        return None  # too large, and nobody asked for it
 
 
 def _options(request: ChatRequest, grammar: str | None) -> GenerationOptions:

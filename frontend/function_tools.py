@@ -70,27 +70,31 @@ class Functions(Struct, frozen=True):
         callable: those that the answer may call.
         must_call: the answer is a call.
         restricted: not all of them may be called.
+        guided: calls keep to what was declared although nothing in the request asks for it.
     """
 
     tools: list[Tool]
     callable: list[FunctionDefinition]
     must_call: bool
     restricted: bool
+    guided: bool
 
     @property
     def names(self) -> frozenset[str]:
         return frozenset(function.name for function in self.callable)
 
     @property
-    def any_strict(self) -> bool:
-        return any(function.strict for function in self.callable)
+    def bound(self) -> bool:
+        """A call has to be such as was asked for, whatever the model would write."""
+        return self.must_call or self.restricted or any(function.strict for function in self.callable)
 
     def calls(self) -> list[Call]:
-        """What a grammar lets the answer call: by its schema what is strict or has to be called, else with any
-        arguments.
+        """What a grammar lets the answer call: by its schema what is strict or has to be called, or where calls are
+        guided and it can be enforced; else with any arguments.
 
         Raises:
-            InvalidRequest: a schema cannot be enforced; of functions that are not strict, only where it is no schema.
+            InvalidRequest: a schema cannot be enforced; of functions that are not strict, only where one has to be called
+                and it is no schema.
         """
         places = {tool.name: index for index, tool in enumerate(self.tools)}
         return [self._call(function, places[function.name]) for function in self.callable]
@@ -99,17 +103,28 @@ class Functions(Struct, frozen=True):
         if function.parameters is None:
             return Call(function.name, _NOTHING)
         strict = bool(function.strict)
-        if not strict and not self.must_call:
+        must_fit = strict or self.must_call
+        if not must_fit and not self.guided:
             return Call(function.name, ANY_OBJECT)
         schema = function.parameters
         if not _SAYS_ITS_TYPE & schema.keys():
             schema = {"type": "object", **schema}
-        check_enforceable(schema, f"tools[{place}].function.parameters", strict=strict)
+        try:
+            check_enforceable(schema, f"tools[{place}].function.parameters", strict=strict)
+        except InvalidRequest:
+            if must_fit:
+                raise
+            return Call(function.name, ANY_OBJECT)  # which nobody asked to be enforced
         return Call(function.name, schema, strict)
 
 
-def read_functions(tools: Sequence[FunctionTool | CustomTool], choice: Choice | None) -> Functions:
+def read_functions(
+    tools: Sequence[FunctionTool | CustomTool], choice: Choice | None, *, guided: bool = False
+) -> Functions:
     """
+    Args:
+        guided: see `Functions`.
+
     Raises:
         InvalidRequest: two functions of one name, parameters that are no object's, or a choice of a function that
             is not declared.
@@ -129,6 +144,7 @@ def read_functions(tools: Sequence[FunctionTool | CustomTool], choice: Choice | 
         callable=chosen,
         must_call=must_call,
         restricted=len(chosen) < len(declared),
+        guided=guided,
     )
 
 

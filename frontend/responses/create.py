@@ -91,7 +91,8 @@ async def _chat(
 ) -> tuple[Chat, list[str]]:
     """The chat that a response is, and where in the request its messages come from."""
     service: Service = request.app.state.service
-    chat = await apart_if_slow(body, chat_from, asked, turns, effort)
+    make = partial(chat_from, asked, default_effort=effort, guided=service.settings.guided_calls)
+    chat = await apart_if_slow(body, make, turns)
     load = service.load_of(service.resolve(asked.model))
     if asked.truncation == "auto" and load is not None:
         reserve = min(service.settings.output_reserve_tokens, load.max_context // 4)
@@ -100,7 +101,7 @@ async def _chat(
         known = memory.known(request.state.caller, chat)  # it takes room as well
 
         def make_chat(some: Turns) -> Chat:
-            return explained(chat_from(asked, some, effort), known)
+            return explained(make(some), known)
 
         chat, turns = await fitted(explained(chat, known), turns, room, make_chat)
     return chat, prefaced(asked, turns).places

@@ -27,11 +27,12 @@ from frontend.run_context import params_renamed
 from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
 
 
-def chat_from(request: CreateResponse, turns: Turns, default_effort: Effort) -> Chat:
+def chat_from(request: CreateResponse, turns: Turns, default_effort: Effort, *, guided: bool = False) -> Chat:
     """The chat that a response is.
 
     Args:
         turns: the whole conversation's, without `instructions`.
+        guided: as of `chat_of`.
 
     Raises:
         InvalidRequest: as `chat_of`, with the names of this request's fields.
@@ -61,7 +62,7 @@ def chat_from(request: CreateResponse, turns: Turns, default_effort: Effort) -> 
         repetition_penalty=request.repetition_penalty,
     )
     with params_renamed(partial(own_param, places=turns.places)):
-        return chat_of(chat)
+        return chat_of(chat, guided=guided)
 
 
 def prefaced(request: CreateResponse, turns: Turns) -> Turns:

@@ -223,6 +223,7 @@ class FrontendSettings(_Settings):
     default_temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     default_top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     default_reasoning_effort: Literal["low", "medium", "high"] = "medium"
+    guided_calls: bool = False  # calls keep to the declared functions and their schemas, `strict` or not
     reasoning_field: Literal["reasoning", "reasoning_content", "both"] = "reasoning"  # its name in answers
     remember_reasoning_s: Annotated[float, Field(ge=0)] = 3600.0  # of calls, for who sends none back; 0: off
     # admission

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 from typing import Any
 
+import jsonschema_rs
 import openai
 import pytest
 from agents import (
@@ -54,6 +55,21 @@ PERSON: dict[str, Any] = {
     "additionalProperties": False,
 }  # fmt: skip
 TOOL: Any = {"type": "function", "function": {"name": "get_weather", "parameters": WEATHER}}
+PARCEL: dict[str, Any] = {
+    "type": "object",
+    "properties": {"parcel": {"type": "string"}},
+    "required": ["parcel"],
+}
+CHART: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "kind": {"type": "string", "enum": ["bar", "line"]},
+        "points": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
+        "title": {"type": ["string", "null"]},
+    },
+    "required": ["kind", "points", "title"],
+    "additionalProperties": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +81,12 @@ def shim(demo: TritonServer) -> Iterator[ShimProcess]:
 @pytest.fixture(scope="module")
 def api(shim: ShimProcess) -> openai.OpenAI:
     return shim.client()
+
+
+@pytest.fixture(scope="module")
+def guided_api(demo: TritonServer) -> Iterator[openai.OpenAI]:
+    with ShimProcess(demo, models={MODEL: "gpt-oss-20b"}, guided_calls=True) as process:
+        yield process.client()
 
 
 def said(text: str) -> list[dict[str, Any]]:
@@ -156,6 +178,29 @@ def test_a_tool_loop(api: openai.OpenAI) -> None:
     assert second.choices[0].finish_reason == "stop"
     assert "cold" in (second.choices[0].message.content or "")
     assert cached_share([first, second]) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("request_", "names", "parameters"),
+    [
+        ("Cancel the parcel A17", ["cancel_parcel", "track_parcel_weather"], PARCEL),
+        ("Draw a chart of 3, 5 and 8 over the days of the week, with Rain above it", ["draw_chart"], CHART),
+    ],
+    ids=["function", "arguments"],
+)
+def test_guided_calls_keep_to_what_was_declared(
+    guided_api: openai.OpenAI, request_: str, names: list[str], parameters: dict[str, Any]
+) -> None:
+    """Of requests whose calls this model gets wrong by itself."""
+    tools: Any = [
+        {"type": "function", "function": {"name": name, "parameters": parameters}} for name in names
+    ]
+    answer = guided_api.chat.completions.create(**ASK, messages=said(request_), tools=tools)
+    assert answer.choices[0].finish_reason == "tool_calls"
+    (call,) = answer.choices[0].message.tool_calls or []
+    assert call.type == "function"
+    assert call.function.name in names
+    assert jsonschema_rs.validator_for(parameters).is_valid(json.loads(call.function.arguments))
 
 
 def test_turns_are_found_in_the_cache(api: openai.OpenAI) -> None:

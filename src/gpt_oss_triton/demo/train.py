@@ -59,11 +59,6 @@ def main(arguments: list[str] | None = None) -> int:
         help="begin with the committed model's weights, not with random ones",
     )
     parser.add_argument(
-        "--look-up",
-        action="store_true",
-        help="put in the look that training does not find (demo/lookup.py), and keep what it reads from now on",
-    )
-    parser.add_argument(
         "--tokens", type=int, help=f"how many to train on (default {_USUAL.tokens}, or as begun)"
     )
     parser.add_argument(
@@ -104,18 +99,17 @@ def main(arguments: list[str] | None = None) -> int:
         write_checkpoint(compact(training.model), training.model.shape, args.export)
         _say(f"wrote {args.export}")
         return 0
-    if args.look_up and training.plan.looks:
-        _say("the look is in already, and stays as it is")
-    elif args.look_up:
-        _say("looking at conversations for what the look reads ...")
-        training.look_up()
     stop = _Stop()
     report = _Report(args.work / "progress.log", training)
-    try:
-        with _makers(args.makers) as makers, _team(args.processes, training) as team:
-            run(training, state, stop, report, args.save_every, makers, team)
-    except ChildProcessError as error:
-        sys.exit(f"train-demo: {error}; the same command goes on from what was saved last")
+    while not training.done and not stop():
+        if training.due_for_look:
+            _say("putting in the look that training does not find (demo/lookup.py) ...")
+            training.look_up()
+        try:
+            with _makers(args.makers) as makers, _team(args.processes, training) as team:
+                run(training, state, stop, report, args.save_every, makers, team)
+        except ChildProcessError as error:
+            sys.exit(f"train-demo: {error}; the same command goes on from what was saved last")
     report.examine(training)
     _say(f"{'finished' if training.done else 'stopped'}; the state is in {state}")
     return 0

@@ -54,11 +54,12 @@ class Plan:
         samples: of one step.
         batch_tokens: computed at once; memory grows with it. What is left out and what is counted beside is drawn for each batch.
         cooling: the last part of the tokens, in which the rates fall to zero.
-        looks: whether the look of `lookup.put_in` is in the model, so that it and what it reads stay as they are.
+        look_after: tokens, after which the look of `lookup.put_in` has to be put in.
+        looks: whether it is in the model, so that it and what it reads stay as they are.
     """
 
     seed: int = 1
-    tokens: int = 66_500_000
+    tokens: int = 17_000_000
     samples: int = 48
     batch_tokens: int = 16384
     negatives: int = 4096
@@ -66,6 +67,7 @@ class Plan:
     rate: float = 1e-3
     warmup: int = 100  # steps
     cooling: float = 0.6
+    look_after: int = 4_000_000
     looks: bool = False
 
 
@@ -127,6 +129,10 @@ class Training:
         if device.type == "cuda" and state["device_random"] is not None:
             torch.cuda.set_rng_state(state["device_random"].cpu(), device)
         return training
+
+    @property
+    def due_for_look(self) -> bool:
+        return not self.plan.looks and self.tokens >= self.plan.look_after
 
     def look_up(self) -> None:
         """Put in the look that training does not find, and leave it and what it reads as they are from now on."""
@@ -222,7 +228,8 @@ def run(
     training: Training, path: Path, stopping: Callable[[], bool], report: Callable[[Training], None], every_s: float,
     makers: Executor | None = None, team: Team | Alone = _ALONE,
 ) -> None:  # fmt: skip
-    """Train to the plan's end or until `stopping`, saving to `path` every `every_s` seconds and at the end.
+    """Train to the plan's end, until the look is due or until `stopping`, saving to `path` every `every_s` seconds and at
+    the end.
 
     Args:
         report: called after every step.
@@ -231,7 +238,7 @@ def run(
     """
     saved = time.monotonic()
     ahead = _Ahead(training.plan, training.steps, makers)
-    while not training.done and not _agreed(team, stopping()):
+    while _goes_on(training, team, stopping()):
         training.step(ahead.samples(), team)
         report(training)
         if time.monotonic() - saved > every_s:
@@ -245,12 +252,13 @@ def help_run(training: Training, team: Team) -> None:
     # What is left out, what is renamed, and what is counted beside a target, is other than in the first process.
     torch.manual_seed(hash((training.plan.seed, training.steps, team.rank)))
     ahead = _Ahead(training.plan, training.steps, None)
-    while not training.done and not _agreed(team, False):
+    while _goes_on(training, team):
         training.step(ahead.samples(), team)
 
 
-def _agreed(team: Team | Alone, stop: bool) -> bool:
-    return bool(team.total(stop))
+def _goes_on(training: Training, team: Team | Alone, stop: bool = False) -> bool:
+    """`stop`: this process was asked to, so that all of them do."""
+    return not (training.done or training.due_for_look or team.total(stop))
 
 
 class _Ahead:

@@ -22,8 +22,8 @@ _POLL_S = 0.1
 MODEL_ID = "gpt-oss-demo"
 # It was taught no conversation longer than 500 tokens, and must share a laptop.
 ENGINE_PRESETS = {"max_context": 4096, "default_max_tokens": 256, "kv_cache_gib": 0.25}
-# A model this small is right the more often the less is left to chance.
-FRONTEND_PRESETS = {"default_temperature": 0.5}
+# A model this small is right the more often the less is left to chance, and to itself.
+FRONTEND_PRESETS = {"default_temperature": 0.5, "guided_calls": True}
 
 
 def demo_checkpoint(cache: Path, say: Callable[[str], None], stopping: Callable[[], bool]) -> Path:

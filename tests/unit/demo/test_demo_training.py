@@ -101,6 +101,20 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pat
         assert torch.equal(one, other)
 
 
+def test_a_training_stops_where_its_look_is_due_and_goes_on_with_it(tmp_path: Path) -> None:
+    training = Training(SMALL, replace(PLAN, look_after=2000), OWN, CPU)
+    run(training, tmp_path / "state.pt", lambda: False, lambda _: None, 1e9)
+    assert 2000 <= training.tokens < PLAN.tokens
+    again = Training.resume(tmp_path / "state.pt", CPU)
+    assert again.due_for_look
+    steps = again.steps
+    run(again, tmp_path / "state.pt", lambda: False, lambda _: None, 1e9)
+    assert again.steps == steps, "nothing is learned before it has been put in"
+    again.plan = replace(again.plan, looks=True)
+    run(again, tmp_path / "state.pt", lambda: False, lambda _: None, 1e9)
+    assert again.done
+
+
 def test_what_the_look_reads_stays_and_all_else_is_learned() -> None:
     training = Training(SMALL, replace(PLAN, looks=True), OWN, CPU)
     before = {name: parameter.clone() for name, parameter in training.model.named_parameters()}

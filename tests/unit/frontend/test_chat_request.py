@@ -28,6 +28,8 @@ SCHEMA = {
     "additionalProperties": False,
 }
 
+LARGE = {"type": "object", "properties": {f"{n:04}" + "x" * 60: {"type": "integer"} for n in range(600)}}
+
 
 def function(name: str, **fields: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, **fields}}
@@ -154,6 +156,32 @@ def test_what_is_not_strict_need_not_be_enforceable() -> None:
     loose = [function("f", parameters={"type": "object", "uniqueItems": True})]
     for choice in ("auto", "required"):
         assert read_chat(chat(tools=loose, tool_choice=choice)).functions == {"f"}
+
+
+def test_guided_calls_keep_to_the_schemas_of_all_functions() -> None:
+    looking_ahead = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=x)"}}}
+    tools = [function("f", parameters=SCHEMA), function("g", parameters=looking_ahead), function("h")]
+    grammar = read_chat(chat(tools=tools), guided=True).options.grammar
+    assert grammar is not None
+    for name in "fgh":
+        assert f'"{name} "' in grammar
+    assert json.dumps(SCHEMA)[1:-1] in grammar
+    assert 'arguments_1: %json {"type": "object", "x-guidance"' in grammar, (
+        "what cannot be enforced is left out"
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"tools": [function("f", parameters=SCHEMA)], "ignore_eos": True},
+        {"tools": [function(f"f{n}", parameters=LARGE) for n in range(8)]},
+    ],
+    ids=["no function", "no end", "too large"],
+)
+def test_calls_that_cannot_be_guided_are_left_to_the_model(fields: dict[str, Any]) -> None:
+    assert read_chat(chat(**fields), guided=True).options.grammar is None
 
 
 def test_response_formats() -> None:
