@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -235,7 +236,8 @@ class NativeEngine:
                 self._end(sequence, sequence.finished(sequence.blocks_held, sequence.preemptions))
 
     def _step(self, flying: Flight | None) -> Flight | None:
-        """Launch the next step, then deliver what the last one sampled: the device computes meanwhile.
+        """Launch the next step, then deliver what the last one sampled: the device computes meanwhile. What the next one
+        cannot sample before that is known, it samples after it.
 
         Returns:
             What flies now. Always None where steps do not overlap: then this delivers the step that it launched.
@@ -245,6 +247,8 @@ class NativeEngine:
         launched = self._launch(chunks, flying) if chunks else None
         if flying is not None:
             self._land(flying)
+        if launched is not None and launched.sampled is None:
+            launched = self._sample(launched)
         if launched is None:
             self._one_by_one(chunks)
         elif not self._overlaps:
@@ -266,16 +270,27 @@ class NativeEngine:
         """None when the step failed. Its tensors are gone when this returns, with its traceback: what ran out of memory
         may fit when it is repeated in parts."""
         self._step_began = self._step_began or time.monotonic()
+        launched = self._try(partial(self._runner.launch, chunks, flying), chunks)
+        if launched is not None:
+            with self._lock:
+                self._scheduler.launched(chunks)
+        return launched
+
+    def _sample(self, flight: Flight) -> Flight | None:
+        """None when that failed; then the step is as if it had never been launched."""
+        sampled = self._try(partial(self._runner.sample, flight), flight.chunks)
+        if sampled is None:
+            with self._lock:
+                self._scheduler.landed(flight.chunks)
+        return sampled
+
+    def _try(self, work: Callable[[], Flight], chunks: list[Chunk]) -> Flight | None:
         try:
-            launched = self._runner.launch(chunks, flying)
+            return work()
         except torch.AcceleratorError as error:
             self._break_device(error)
         except Exception:  # whatever torch raises: the other sequences must go on
             log.exception("a step of %d sequences failed", len(chunks))
-        else:
-            with self._lock:
-                self._scheduler.launched(chunks)
-            return launched
         with self._lock:
             self._counters.failed_steps += 1
         return None

@@ -19,7 +19,7 @@ from gpt_oss_triton.engine.executor import Executor
 from gpt_oss_triton.engine.model_config import ModelConfig
 from gpt_oss_triton.engine.parallel.lead import start_ranks
 from gpt_oss_triton.engine.parallel.plan import choose_plan
-from gpt_oss_triton.engine.sampler import Outcome, RowOutcome, Rows, Sampled, sample
+from gpt_oss_triton.engine.sampler import Outcome, Place, RowOutcome, Rows, Sampled, sample
 from gpt_oss_triton.engine.scheduler import Chunk
 from gpt_oss_triton.errors import ConfigurationError
 
@@ -94,46 +94,71 @@ class Runner:
         Computing a chunk twice writes the same cache slots again, so a failed step can be repeated.
 
         Args:
-            before: the step whose end has not been waited for; tokens that it samples may be read by this one.
+            before: the step whose end has not been waited for; tokens that it samples may be read by this one. Where a
+                draw waits, `sample` has to be called when its outcomes have been taken.
         """
         began = time.monotonic()
         with self._current:
             carried = {} if before is None else before.sampled_in
             segments = [_segment(chunk, carried) for chunk in chunks]
             hidden = self._executor.forward(segments, None if before is None else before.rows.tokens)
-            sampling = [chunk for chunk in chunks if chunk.samples]
-            places = [
-                (c.sequence.sampling, c.sequence.unknown + n)
-                for c in sampling
-                for n in range(len(c.draft) + 1)
-            ]
-            return Flight(chunks, sample(hidden, places, self._executor.vocabulary), began)
+        flight = Flight(chunks, hidden, began)
+        return flight if before is not None and flight.waits else self.sample(flight)
+
+    @torch.inference_mode()
+    def sample(self, flight: Flight) -> Flight:
+        """Launch what a launched step still has to sample."""
+        places = [place for chunk in flight.sampling for place in _places(chunk)]
+        with self._current:
+            flight.sampled = sample(flight.hidden, places, self._executor.vocabulary)
+        return flight
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Flight:
     """A launched step, whose device may still compute it.
 
     Attributes:
-        rows: what it samples, a row for every token of those chunks that sample, drafts included.
+        hidden: [rows, hidden], a row for every token of those chunks that sample, drafts included.
         began: monotonic seconds.
+        sampled: a token for each of the rows; None until that is launched.
     """
 
     chunks: list[Chunk]
-    rows: Rows
+    hidden: torch.Tensor
     began: float
+    sampled: Rows | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Not all of its draws can be launched while another step's are unknown."""
+        return any(chunk.sequence.sampling.waits for chunk in self.sampling)
+
+    @property
+    def sampling(self) -> list[Chunk]:
+        return [chunk for chunk in self.chunks if chunk.samples]
+
+    @property
+    def rows(self) -> Rows:
+        assert self.sampled is not None
+        return self.sampled
 
     def outcomes(self) -> list[Outcome]:
         """Wait for the end of the step: what its sampling chunks' sequences get."""
         rows = iter(self.rows.outcomes())
-        sampling = (chunk for chunk in self.chunks if chunk.samples)
-        return [_outcome(c.draft, list(islice(rows, len(c.draft) + 1))) for c in sampling]
+        return [_outcome(c.draft, list(islice(rows, len(c.draft) + 1))) for c in self.sampling]
 
     @property
     def sampled_in(self) -> dict[int, int]:
         """Of each sequence, by its `id`: in which row its next token is sampled, in a step without drafts."""
-        sampling = (chunk.sequence for chunk in self.chunks if chunk.samples)
-        return {id(sequence): row for row, sequence in enumerate(sampling)}
+        return {id(chunk.sequence): row for row, chunk in enumerate(self.sampling)}
+
+
+def _places(chunk: Chunk) -> list[Place]:
+    """Of the rows that are computed for it."""
+    sequence, drafted = chunk.sequence, len(chunk.draft)
+    first = chunk.start + chunk.tokens - drafted - sequence.prompt_tokens
+    return [(sequence.sampling, first + n) for n in range(drafted + 1)]
 
 
 def _segment(chunk: Chunk, sampled_in: dict[int, int]) -> Segment:

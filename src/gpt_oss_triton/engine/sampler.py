@@ -56,7 +56,6 @@ class RowSampling:
         matcher: Matcher | None = None,
     ) -> None:
         self.options = options
-        self.drawn = 0  # output tokens so far
         self.greedy = options.temperature < GREEDY_BELOW
         self.matcher = matcher  # of the request's grammar
         self._seed = secrets.randbits(64) if options.seed is None else options.seed
@@ -76,7 +75,7 @@ class RowSampling:
 
     @property
     def waits(self) -> bool:
-        """Its next draw cannot be launched before its last one is known, or makes the host wait for the device."""
+        """A draw cannot be launched before the last one is known, or makes the host wait for the device."""
         return self.remembers or (
             not self.greedy and (self.options.top_p < 1 or self.options.top_k > CANDIDATES)
         )
@@ -92,7 +91,6 @@ class RowSampling:
 
     def observe(self, token: int) -> None:
         """A token was sampled, and another one will be."""
-        self.drawn += 1
         if self._counts is not None:
             self._counts[token] += 1
         if self._seen is not None:
@@ -131,25 +129,27 @@ class RowSampling:
         self._bias_ids = upload(list(o.logit_bias), device)
         self._bias = upload(list(o.logit_bias.values()), device, torch.float32)
 
-    def rule(self, ahead: int = 0) -> Rule:
-        """How the next token is drawn, or the one that comes `ahead` tokens after it."""
+    def rule(self, number: int) -> Rule:
+        """How the output's token `number`, from 0, is drawn."""
         o = self.options
         return Rule(
             temperature=0.0 if self.greedy else o.temperature,
-            uniform=0.0 if self.greedy else self.uniform(ahead),
+            uniform=0.0 if self.greedy else self.uniform(number),
             top_k=o.top_k,
             top_p=o.top_p,
             min_p=o.min_p,
             top=o.logprobs,
         )
 
-    def uniform(self, ahead: int = 0) -> float:
-        """The number in [0, 1) that draws the next token, or the one that comes `ahead` tokens after it."""
-        key = self._seed.to_bytes(8, "little") + (self.drawn + ahead).to_bytes(8, "little")
+    def uniform(self, number: int) -> float:
+        """In [0, 1): what draws the output's token `number`."""
+        key = self._seed.to_bytes(8, "little") + number.to_bytes(8, "little")
         return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") / 2**64
 
 
-Place = tuple[RowSampling, int]  # a row of logits: whose it is, and how many tokens ahead of its next one
+Place = tuple[
+    RowSampling, int
+]  # a row of logits: whose it is, and which of the output's tokens it is for, from 0
 
 
 class SampledRows:
@@ -170,7 +170,7 @@ class SampledRows:
                     row.adjust(logits[n])
                 except ServiceError as error:
                     self._errors[n] = error
-        self._drawn = draw(logits, [row.rule(ahead) for row, ahead in places])
+        self._drawn = draw(logits, [row.rule(number) for row, number in places])
 
     @property
     def tokens(self) -> torch.Tensor:

@@ -188,12 +188,12 @@ class Scheduler:
         self.tables.disown(sequence)
 
     def _can_go_ahead(self) -> bool:
-        """Whether the next step can be launched before the last one's tokens are known: none of its samples waits for
-        these, and nobody has to be preempted, who might be about to end."""
+        """Whether the next step can be launched before the last one's tokens are known: nobody has to be preempted, who
+        might be about to end."""
         missing = sum(
             self.tables.missing(sequence) for sequence in self.running if self._decodes_next(sequence)
         )
-        return missing <= self.pool.available and not any(one.sampling.waits for one in self.running)
+        return missing <= self.pool.available
 
     @staticmethod
     def _decodes_next(sequence: Sequence) -> bool:

@@ -72,6 +72,11 @@ def is_turn(text):
     return found is not None and is_json(found[2])
 
 
+@pytest.fixture(scope="module", params=["off", "on"], ids=["in turn", "overlapping"])
+def overlap(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
 def grammars():
     return Grammars(VOCABULARY, EOS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gpt_oss_triton.engine.protocol import NewTokens
-from gpt_oss_triton.errors import EngineUnavailable
+from gpt_oss_triton.errors import EngineUnavailable, InternalError
 from tests.unit.engine.conftest import Call
 
 OPTIONS = (
@@ -15,7 +15,12 @@ OPTIONS = (
     {"temperature": 0.7, "top_k": 50, "seed": 2, "logprobs": 3},
     {"temperature": 1.0, "top_k": 5, "seed": 3, "logit_bias": {7: 5.0}},
 )
-DECIDES = {"temperature": 1.0, "top_k": 20, "seed": 4, "frequency_penalty": 1.0}
+# A draw waits for the last one's token, or makes the host wait for the device.
+WAITING = (
+    {"temperature": 1.0, "top_k": 20, "seed": 4, "frequency_penalty": 1.0},
+    {"temperature": 1.0, "top_p": 0.9, "seed": 5},
+    {"temperature": 1.0, "seed": 6, "grammar": "start: /[a-z]{200}/", "ignore_eos": False},
+)
 
 
 def answers(engine, options, more=0):
@@ -48,9 +53,10 @@ def overlapped_steps(engine):
 def test_every_answer_is_the_same(make_engine):
     in_turn, overlapping = make_engine(overlap="off"), make_engine(overlap="on")
     counted = overlapped_steps(overlapping)
-    for options in (OPTIONS, (*OPTIONS, DECIDES), OPTIONS[1:] * 3):
+    for options in (OPTIONS, (*OPTIONS, *WAITING), OPTIONS[1:] * 3, *((one,) for one in WAITING)):
+        counted.clear()
         assert answers(overlapping, options) == answers(in_turn, options)
-    assert len(counted) > 30
+        assert len(counted) > 5
     in_turn.close()
     overlapping.close()
 
@@ -129,10 +135,46 @@ def test_a_stop_while_the_next_step_flies_holds_what_it_would_have_held(make_eng
         engine.close()
 
 
-@pytest.mark.parametrize("options", [DECIDES, {"temperature": 1.0, "top_p": 0.9, "seed": 5}])
-def test_one_whose_next_token_depends_on_its_last_or_that_waits_makes_steps_wait(make_engine, options):
+@pytest.mark.parametrize("options", WAITING)
+def test_what_waits_is_sampled_when_the_last_step_has_landed(make_engine, options):
     engine = make_engine(overlap="on")
-    counted = overlapped_steps(engine)
-    Call(engine, [1, 2, 3], max_tokens=8, **options).end()
-    assert not counted
+    done = []
+    launch, sample, land = engine._runner.launch, engine._runner.sample, engine._land
+
+    def noting(what, work):
+        def noted(*arguments):
+            done.append(what)
+            return work(*arguments)
+
+        return noted
+
+    engine._runner.launch, engine._runner.sample = noting("launch", launch), noting("sample", sample)
+    engine._land = noting("land", land)
+    Call(engine, [1, 2, 3], max_tokens=4, **options).end()
     engine.close()
+    assert done[:9] == [*("launch", "sample"), *("launch", "land", "sample") * 2, "launch"]
+
+
+def test_one_whose_late_sampling_fails_fails_alone(make_engine):
+    engine = make_engine(overlap="on")
+    others = [Call(engine, [n], max_tokens=30, temperature=1.0, seed=n) for n in range(3)]
+    sample = engine._runner.sample
+
+    def failing(flight):
+        if any(chunk.sequence.request.options.top_p < 1 for chunk in flight.sampling):
+            raise RuntimeError("no memory")
+        return sample(flight)
+
+    engine._runner.sample = failing
+    failed = Call(engine, [7], max_tokens=30, **WAITING[1])
+    assert isinstance(failed.end().error, InternalError)
+    alone = make_engine(overlap="off")
+    for n, call in enumerate(others):
+        assert call.end().finish_reason == "length"
+        again = Call(alone, [n], max_tokens=30, temperature=1.0, seed=n)
+        again.end()
+        assert call.tokens == again.tokens
+    assert engine.load().failed_steps > 0
+    assert engine.load().blocks_used == 0
+    for one in (engine, alone):
+        one.close()

@@ -17,10 +17,10 @@ def row(vocabulary, prompt=(), **options):
     return RowSampling(GenerationOptions(**options), list(prompt), vocabulary, CPU)
 
 
-def sample(logits, rows):
+def sample(logits, rows, number=0):
     return [
         None if outcome is None else outcome.token
-        for outcome in sampler.SampledRows(logits, [(row, 0) for row in rows]).outcomes()
+        for outcome in sampler.SampledRows(logits, [(row, number) for row in rows]).outcomes()
     ]
 
 
@@ -40,8 +40,8 @@ def expected(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
 def draws(logits, n, **options):
     r = row(len(logits), seed=7, **options)
     counts = collections.Counter()
-    for _ in range(n):
-        token = sample(logits.unsqueeze(0), [r])[0]
+    for number in range(n):
+        token = sample(logits.unsqueeze(0), [r], number)[0]
         r.observe(token)
         counts[token] += 1
     return counts
@@ -125,10 +125,9 @@ def test_logit_bias_forces_and_forbids():
 
 def test_uniform_is_a_function_of_seed_and_position():
     one, other = row(4, seed=2**64 - 1), row(4, seed=2**64 - 1)
-    assert one.uniform() == other.uniform()
-    one.observe(0)
-    assert one.uniform() != other.uniform()
-    assert 0 <= one.uniform() < 1
+    assert one.uniform(3) == other.uniform(3)
+    assert one.uniform(3) != one.uniform(4)
+    assert 0 <= one.uniform(0) < 1
 
 
 def test_a_row_without_numbers_gives_no_token():

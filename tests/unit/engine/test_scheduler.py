@@ -452,16 +452,6 @@ def test_what_surely_ends_is_not_computed_further():
     assert s.schedule(flying=True) == []
 
 
-def test_nothing_is_scheduled_ahead_of_a_token_that_decides_what_may_follow():
-    s = scheduler(max_step_tokens=8)
-    s.add(sequence("plain", [1, 2, 3]))
-    penalized = sequence("penalized", [4, 5])
-    penalized.sampling.options = GenerationOptions(frequency_penalty=1.0)
-    s.add(penalized)
-    s.launched(s.schedule())
-    assert s.schedule(flying=True) == []
-
-
 def test_nobody_is_preempted_for_a_step_whose_last_one_may_end_somebody():
     s = scheduler(blocks=8, block_size=4, max_step_tokens=8)
     for name in ("first", "second"):
