@@ -20,7 +20,7 @@ from frontend.recovery import restore
 from frontend.triton import Triton
 from gpt_oss_triton.config import FrontendSettings
 from gpt_oss_triton.errors import DeadlineExceeded, EngineUnavailable, ServiceError
-from gpt_oss_triton.wire import Load
+from gpt_oss_triton.wire import RECORDS, Load
 
 if TYPE_CHECKING:
     from frontend.generation import Generation
@@ -169,16 +169,25 @@ class EngineWatch:
                 self._seen_at = time.monotonic()  # keep probing; say it again after watch_hung_s
 
     def _report(self, load: Load) -> None:
-        if self.load is None:
-            log.info("%s is ready (pid %d, %s on %s)", self._label, load.pid, load.dtype, load.device)
-        elif (load.pid, load.started) != (self.load.pid, self.load.started):
+        if self.load is not None and (load.pid, load.started) != (self.load.pid, self.load.started):
             self._end_life("it was restarted")
-        if self.load is None and self._local:
-            self._server = LocalServer.of(load)
+        if self.load is None:
+            self._meet(load)
         self.load = load
         self._seen_at = time.monotonic()
         self.deliveries.engine_lives()
         self.on_report(load)
+
+    def _meet(self, load: Load) -> None:
+        """The first report of a life."""
+        log.info("%s is ready (pid %d, %s on %s)", self._label, load.pid, load.dtype, load.device)
+        if load.records != RECORDS:
+            log.warning(
+                "%s is of another version than this shim: requests may fail until both are of one",
+                self._label,
+            )
+        if self._local:
+            self._server = LocalServer.of(load)
 
     def _lose(self, problem: str, *, gone: bool = True) -> None:
         """As `_end_life`; those who wait for a place hear of it, too."""

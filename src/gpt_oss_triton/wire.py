@@ -15,6 +15,8 @@ answers to `control`). Failures are Triton errors whose text `errors.from_wire` 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -365,9 +367,26 @@ class Load(msgspec.Struct, tag="load", frozen=True):
     leases_ended: dict[str, int] = {}  # totals by reason: "idle", "pressure", "asked", "replaced", "failed"
     drafted_tokens: int = 0  # guessed by speculation; total since start
     accepted_tokens: int = 0  # of those, how many were right
+    records: str = ""  # the engine's `RECORDS`
 
 
 Event = Accepted | Logprobs | Finished | Batch | CancelResult | Load
+
+
+def _form_of(schema: Any) -> Any:
+    """Without what is said for readers."""
+    if isinstance(schema, dict):
+        return {key: _form_of(value) for key, value in schema.items() if key != "description"}
+    return [_form_of(one) for one in schema] if isinstance(schema, list) else schema
+
+
+def _fingerprint() -> str:
+    schemas = msgspec.json.schema_components([PromptRequest, GenerationOptions, Control, Event])
+    return hashlib.sha256(json.dumps(_form_of(schemas[1]), sort_keys=True).encode()).hexdigest()[:12]
+
+
+# What two processes that talk to each other should agree on: equal where the records have the same form.
+RECORDS = _fingerprint()
 
 # --------------------------------------------------------------------------------------------- encoding
 

@@ -107,6 +107,16 @@ class TestWithoutRecovery:
         await exchange.finish()
         assert exchange.events()[-1]["error"]["code"] == "engine_unavailable"
 
+    async def test_an_engine_of_another_version_is_told_of(
+        self, app: FastAPI, fake: FakeTriton, until: Until, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def told() -> bool:
+            return "another version" in caplog.text
+
+        assert not told()
+        fake.load = msgspec.structs.replace(fake.load, pid=99, records="older")
+        await until(told)
+
 
 class TestLocal:
     @pytest.fixture
