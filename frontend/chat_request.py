@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from frontend.answer_format import Form, Format, TextFormat, read_format
 from frontend.chat_fields import FIELDS
@@ -151,9 +152,10 @@ def _grammar(request: ChatRequest, functions: Functions, form: Form) -> str | No
             functions.calls(), must_call=functions.must_call, answer=form.schema, strict=form.strict
         )
     except InvalidRequest:
-        if bound:
+        if not functions.guided:
             raise
-        return None  # too large, and nobody asked for it
+    # It may be what nobody asked for that makes it too large.
+    return _grammar(request, replace(functions, guided=False), form)
 
 
 def _options(request: ChatRequest, grammar: str | None) -> GenerationOptions:

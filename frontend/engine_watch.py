@@ -20,7 +20,7 @@ from frontend.recovery import restore
 from frontend.triton import Triton
 from gpt_oss_triton.config import FrontendSettings
 from gpt_oss_triton.errors import DeadlineExceeded, EngineUnavailable, ServiceError
-from gpt_oss_triton.wire import RECORDS, Load
+from gpt_oss_triton.wire import RECORDS_FORM, Load
 
 if TYPE_CHECKING:
     from frontend.generation import Generation
@@ -181,9 +181,9 @@ class EngineWatch:
     def _meet(self, load: Load) -> None:
         """The first report of a life."""
         log.info("%s is ready (pid %d, %s on %s)", self._label, load.pid, load.dtype, load.device)
-        if load.records != RECORDS:
+        if load.records_form != RECORDS_FORM:
             log.warning(
-                "%s is of another version than this shim: requests may fail until both are of one",
+                "%s and this shim are of versions whose records differ: requests may fail until both are of one",
                 self._label,
             )
         if self._local:

@@ -94,7 +94,7 @@ class Functions(Struct, frozen=True):
 
         Raises:
             InvalidRequest: a schema cannot be enforced; of functions that are not strict, only where one has to be called
-                and it is no schema.
+                and no grammar can be made of it.
         """
         places = {tool.name: index for index, tool in enumerate(self.tools)}
         return [self._call(function, places[function.name]) for function in self.callable]

@@ -18,7 +18,7 @@ FIELDS: dict[str, Field] = {
     "store": honoured("true keeps the response in this server's memory, bounded, until a day after its last use (stored_responses_ttl_s)"),
     "stream": honoured("server-sent events"),
     "stream_options": honoured("include_obfuscation is ignored"),
-    "tools": honoured("up to 128 functions; strict ones get arguments by their schema; OpenAI's own tools are refused"),
+    "tools": honoured("up to 128 functions; those that say `strict: true` get arguments by their schema; OpenAI's own tools are refused"),
     "tool_choice": honoured("auto, none, required, one function, or allowed_tools; enforced while sampling"),
     "parallel_tool_calls": honoured("gpt-oss makes one call at a time, and false enforces that"),
     "text": honoured("format text, json_object or json_schema, enforced in the answer; verbosity medium"),

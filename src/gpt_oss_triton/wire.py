@@ -367,26 +367,32 @@ class Load(msgspec.Struct, tag="load", frozen=True):
     leases_ended: dict[str, int] = {}  # totals by reason: "idle", "pressure", "asked", "replaced", "failed"
     drafted_tokens: int = 0  # guessed by speculation; total since start
     accepted_tokens: int = 0  # of those, how many were right
-    records: str = ""  # the engine's `RECORDS`
+    records_form: str = ""  # the engine's `RECORDS_FORM`
 
 
 Event = Accepted | Logprobs | Finished | Batch | CancelResult | Load
 
 
-def _form_of(schema: Any) -> Any:
-    """Without what is said for readers."""
+def form_of(*kinds: Any) -> str:
+    """A fingerprint of records' names, fields, types and defaults. Of equal ones it may differ between versions of
+    msgspec, which writes them down."""
+    _, schemas = msgspec.json.schema_components(kinds)
+    return hashlib.sha256(json.dumps(_unexplained(schemas), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _unexplained(schema: Any) -> Any:
+    """Without the texts for readers. (A field may be called `description`; then it is a schema.)"""
     if isinstance(schema, dict):
-        return {key: _form_of(value) for key, value in schema.items() if key != "description"}
-    return [_form_of(one) for one in schema] if isinstance(schema, list) else schema
+        return {
+            key: _unexplained(value)
+            for key, value in schema.items()
+            if not (key == "description" and isinstance(value, str))
+        }
+    return [_unexplained(one) for one in schema] if isinstance(schema, list) else schema
 
 
-def _fingerprint() -> str:
-    schemas = msgspec.json.schema_components([PromptRequest, GenerationOptions, Control, Event])
-    return hashlib.sha256(json.dumps(_form_of(schemas[1]), sort_keys=True).encode()).hexdigest()[:12]
-
-
-# What two processes that talk to each other should agree on: equal where the records have the same form.
-RECORDS = _fingerprint()
+# What two processes that talk to each other should agree on.
+RECORDS_FORM = form_of(PromptRequest, GenerationOptions, Control, Event)
 
 # --------------------------------------------------------------------------------------------- encoding
 

@@ -191,7 +191,7 @@ def test_a_tool_loop(api: openai.OpenAI) -> None:
 def test_guided_calls_keep_to_what_was_declared(
     guided_api: openai.OpenAI, request_: str, names: list[str], parameters: dict[str, Any]
 ) -> None:
-    """Of requests whose calls this model gets wrong by itself."""
+    """Of requests whose calls the model of then got wrong by itself."""
     tools: Any = [
         {"type": "function", "function": {"name": name, "parameters": parameters}} for name in names
     ]

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
     state = args.work / "state.pt"
     training = _training(args, state)
     if args.pack:
+        if not training.plan.looks:
+            sys.exit("train-demo: it has no look yet, which a training from the committed file counts on")
         pack(compact(training.model), training.model.shape)
         return 0
     if args.export:
@@ -101,18 +103,30 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     stop = _Stop()
     report = _Report(args.work / "progress.log", training)
+    try:
+        train(training, state, stop, report, args.save_every, args.makers, args.processes)
+    except ChildProcessError as error:
+        sys.exit(f"train-demo: {error}; the same command goes on from what was saved last")
+    report.examine(training)
+    _say(f"{'finished' if training.done else 'stopped'}; the state is in {state}")
+    return 0
+
+
+def train(
+    training: Training, state: Path, stop: Callable[[], bool], report: Callable[[Training], None], save_every_s: float,
+    makers: int = 0, processes: int = 1,
+) -> None:  # fmt: skip
+    """Train to the end, or until `stop`, and put in the look on the way.
+
+    Raises:
+        ChildProcessError: one of the processes is gone.
+    """
     while not training.done and not stop():
         if training.due_for_look:
             _say("putting in the look that training does not find (demo/lookup.py) ...")
             training.look_up()
-        try:
-            with _makers(args.makers) as makers, _team(args.processes, training) as team:
-                run(training, state, stop, report, args.save_every, makers, team)
-        except ChildProcessError as error:
-            sys.exit(f"train-demo: {error}; the same command goes on from what was saved last")
-    report.examine(training)
-    _say(f"{'finished' if training.done else 'stopped'}; the state is in {state}")
-    return 0
+        with _makers(makers) as executor, _team(processes, training) as team:
+            run(training, state, stop, report, save_every_s, executor, team)
 
 
 def _training(args: argparse.Namespace, state: Path) -> Training:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
@@ -73,39 +74,69 @@ class Grammars:
 
 
 class Matcher:
-    """How far one answer has come in its grammar. Used by one thread, which asks for `allowed` and then, when it has
-    chosen a token, calls `advance`."""
+    """How far one answer has come in its grammar. Used by one thread, which asks what may come and then, when it has
+    chosen a token, calls `advance`.
+
+    Where only one text can come, its tokens are `forced`. The grammar is behind them at once, and the mask that is
+    computed is that of what follows them.
+    """
 
     def __init__(self, matcher: LLMatcher, pool: ThreadPoolExecutor, named: torch.Tensor) -> None:
         """`named`: the bits of the tokens that may come at all."""
         self._matcher = matcher
         self._pool = pool
         self._named = named
-        self._allowed: Future[torch.Tensor] = pool.submit(self._mask)
+        self._compute(None)
 
-    def allowed(self) -> torch.Tensor:
-        """The bits of the tokens that may come next, int32 [vocabulary / 32]; good until `advance`.
+    def forced(self) -> list[int]:
+        """The tokens that come next for sure; none where there is a choice."""
+        return list(self._forced.result())
+
+    def allowed(self, ahead: int = 0) -> torch.Tensor:
+        """The bits of the tokens that may come when `ahead` of the forced ones have come, int32 [vocabulary / 32]; good
+        until `advance`.
 
         Raises:
             InvalidRequest: the grammar turned out too complex, or leaves no token.
         """
-        return self._allowed.result()
+        forced = self._forced.result()
+        return self._checked(self._only(forced[ahead]) if ahead < len(forced) else self._mask.result())
 
     def advance(self, token: int) -> None:
         """`token` came."""
-        self._allowed = self._pool.submit(self._take, token)
+        forced = self._forced.result()
+        if forced:
+            forced.popleft()
+        else:
+            self._compute(token)
 
-    def _take(self, token: int) -> torch.Tensor:
-        self._matcher.consume_token(token)  # an error shows in the mask
-        return self._mask()
+    def _compute(self, token: int | None) -> None:
+        self._forced: Future[deque[int]] = Future()
+        self._mask = self._pool.submit(self._take, token, self._forced)
 
-    def _mask(self) -> torch.Tensor:
+    def _take(self, token: int | None, forced: Future[deque[int]]) -> torch.Tensor:
+        tokens: list[int] = []
+        try:
+            if token is not None:
+                self._matcher.consume_token(token)  # an error shows in the mask
+            tokens = self._matcher.compute_ff_tokens()
+        finally:
+            forced.set_result(deque(tokens))  # before the mask, which takes longer
+        self._matcher.consume_tokens(tokens)
         mask = torch.empty_like(self._named)
         self._matcher.unsafe_compute_mask_ptr(mask.data_ptr(), mask.nbytes)
         if self._matcher.is_error():
             raise InvalidRequest(
                 f"The answer cannot go on within its grammar: {_reason(self._matcher)}", param="grammar"
             )
+        return mask
+
+    def _only(self, token: int) -> torch.Tensor:
+        mask = torch.zeros_like(self._named)
+        mask[token // 32] = torch.tensor(1, dtype=torch.int32) << token % 32
+        return mask
+
+    def _checked(self, mask: torch.Tensor) -> torch.Tensor:
         mask &= self._named
         if not mask.any():
             raise InvalidRequest("The grammar leaves no token that the model has.", param="grammar")

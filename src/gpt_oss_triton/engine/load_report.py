@@ -12,7 +12,7 @@ from gpt_oss_triton.engine.runner import Runner
 from gpt_oss_triton.engine.scheduler import Scheduler
 from gpt_oss_triton.engine.sequence import Sequence
 from gpt_oss_triton.errors import EngineUnavailable
-from gpt_oss_triton.wire import RECORDS, Load
+from gpt_oss_triton.wire import RECORDS_FORM, Load
 
 
 class LoadReport:
@@ -82,7 +82,7 @@ class LoadReport:
             tensor_parallel=plan.ranks if plan.mode == "tensor" else 1,
             pipeline_parallel=plan.ranks if plan.mode == "pipeline" else 1,
             profile=self._settings.profile,
-            records=RECORDS,
+            records_form=RECORDS_FORM,
             block_bytes=self._runner.block_bytes,
             max_step_tokens=scheduler.max_step_tokens,
             configured_step_tokens=scheduler.configured_step_tokens,

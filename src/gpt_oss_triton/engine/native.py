@@ -248,7 +248,7 @@ class NativeEngine:
         if flying is not None:
             self._land(flying)
         if launched is not None and launched.sampled is None:
-            launched = self._sample(launched)
+            launched = self._sample(launched) if self._broken is None else None
         if launched is None:
             self._one_by_one(chunks)
         elif not self._overlaps:
@@ -270,7 +270,7 @@ class NativeEngine:
         """None when the step failed. Its tensors are gone when this returns, with its traceback: what ran out of memory
         may fit when it is repeated in parts."""
         self._step_began = self._step_began or time.monotonic()
-        launched = self._try(partial(self._runner.launch, chunks, flying), chunks)
+        launched = self._try(partial(self._runner.launch, chunks, flying), len(chunks))
         if launched is not None:
             with self._lock:
                 self._scheduler.launched(chunks)
@@ -278,19 +278,20 @@ class NativeEngine:
 
     def _sample(self, flight: Flight) -> Flight | None:
         """None when that failed; then the step is as if it had never been launched."""
-        sampled = self._try(partial(self._runner.sample, flight), flight.chunks)
+        sampled = self._try(partial(self._runner.sample, flight), len(flight.chunks))
         if sampled is None:
             with self._lock:
                 self._scheduler.landed(flight.chunks)
         return sampled
 
-    def _try(self, work: Callable[[], Flight], chunks: list[Chunk]) -> Flight | None:
+    def _try(self, work: Callable[[], Flight], sequences: int) -> Flight | None:
+        """A part of a step of so many."""
         try:
             return work()
         except torch.AcceleratorError as error:
             self._break_device(error)
         except Exception:  # whatever torch raises: the other sequences must go on
-            log.exception("a step of %d sequences failed", len(chunks))
+            log.exception("a step of %d sequences failed", sequences)
         with self._lock:
             self._counters.failed_steps += 1
         return None

@@ -95,7 +95,7 @@ class Runner:
 
         Args:
             before: the step whose end has not been waited for; tokens that it samples may be read by this one. Where a
-                draw waits, `sample` has to be called when its outcomes have been taken.
+                draw waits for these, nothing is sampled: call `sample` when the outcomes of `before` have been taken.
         """
         began = time.monotonic()
         with self._current:
@@ -119,7 +119,8 @@ class Flight:
     """A launched step, whose device may still compute it.
 
     Attributes:
-        hidden: [rows, hidden], a row for every token of those chunks that sample, drafts included.
+        hidden: [rows, hidden], a row for every token of those chunks that sample, drafts included. Good until the next
+            step is launched.
         began: monotonic seconds.
         sampled: a token for each of the rows; None until that is launched.
     """
@@ -158,7 +159,7 @@ def _places(chunk: Chunk) -> list[Place]:
     """Of the rows that are computed for it."""
     sequence, drafted = chunk.sequence, len(chunk.draft)
     first = chunk.start + chunk.tokens - drafted - sequence.prompt_tokens
-    return [(sequence.sampling, first + n) for n in range(drafted + 1)]
+    return [Place(sequence.sampling, first + n, ahead=n) for n in range(drafted + 1)]
 
 
 def _segment(chunk: Chunk, sampled_in: dict[int, int]) -> Segment:

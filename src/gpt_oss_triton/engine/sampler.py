@@ -14,6 +14,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -67,11 +68,15 @@ class RowSampling:
         self._seen: torch.Tensor | None = None  # which tokens occurred, the prompt's included
 
     @property
+    def penalizes(self) -> bool:
+        """By the tokens that came."""
+        o = self.options
+        return (o.frequency_penalty, o.presence_penalty, o.repetition_penalty) != (0, 0, 1)
+
+    @property
     def remembers(self) -> bool:
         """A token's distribution depends on the tokens before it, and not by the logits alone."""
-        o = self.options
-        penalties = (o.frequency_penalty, o.presence_penalty, o.repetition_penalty)
-        return penalties != (0, 0, 1) or self.matcher is not None
+        return self.penalizes or self.matcher is not None
 
     @property
     def waits(self) -> bool:
@@ -98,8 +103,11 @@ class RowSampling:
         if self.matcher is not None:
             self.matcher.advance(token)
 
-    def adjust(self, logits: torch.Tensor) -> None:
+    def adjust(self, logits: torch.Tensor, ahead: int = 0) -> None:
         """Apply grammar, penalties and bias in place to float32 `logits` [vocabulary].
+
+        Args:
+            ahead: as of `Place`.
 
         Raises:
             InvalidRequest: see `Matcher.allowed`.
@@ -108,7 +116,7 @@ class RowSampling:
         if not self._prepared:
             self._prepare()
         if self.matcher is not None:
-            forbid(logits, self.matcher.allowed())
+            forbid(logits, self.matcher.allowed(ahead))
         if self._seen is not None:
             penalized = torch.where(logits > 0, logits / o.repetition_penalty, logits * o.repetition_penalty)
             torch.where(self._seen, penalized, logits, out=logits)
@@ -120,7 +128,6 @@ class RowSampling:
     @torch.inference_mode(False)  # called within a step, but these are updated outside of it, too
     def _prepare(self) -> None:
         o, device = self.options, self._device
-        self._prepared = True
         if o.frequency_penalty != 0 or o.presence_penalty != 0:
             self._counts = torch.zeros(self._vocabulary, device=device)
         if o.repetition_penalty != 1:
@@ -128,6 +135,7 @@ class RowSampling:
             self._seen[upload(self._prompt_token_ids, device)] = True
         self._bias_ids = upload(list(o.logit_bias), device)
         self._bias = upload(list(o.logit_bias.values()), device, torch.float32)
+        self._prepared = True  # what ran out of memory before may fit when it is repeated
 
     def rule(self, number: int) -> Rule:
         """How the output's token `number`, from 0, is drawn."""
@@ -147,9 +155,18 @@ class RowSampling:
         return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") / 2**64
 
 
-Place = tuple[
-    RowSampling, int
-]  # a row of logits: whose it is, and which of the output's tokens it is for, from 0
+class Place(NamedTuple):
+    """A row of logits.
+
+    Attributes:
+        row: whose it is.
+        number: which of the output's tokens it is for, from 0.
+        ahead: how many guessed tokens lie between that and the last known one.
+    """
+
+    row: RowSampling
+    number: int
+    ahead: int = 0
 
 
 class SampledRows:
@@ -164,13 +181,13 @@ class SampledRows:
         logits = logits.float()
         self._places = places
         self._errors: dict[int, ServiceError] = {}
-        for n, (row, _) in enumerate(places):
+        for n, (row, _, ahead) in enumerate(places):
             if row.adjusts:
                 try:
-                    row.adjust(logits[n])
+                    row.adjust(logits[n], ahead)
                 except ServiceError as error:
                     self._errors[n] = error
-        self._drawn = draw(logits, [row.rule(number) for row, number in places])
+        self._drawn = draw(logits, [place.row.rule(place.number) for place in places])
 
     @property
     def tokens(self) -> torch.Tensor:
@@ -179,10 +196,10 @@ class SampledRows:
     def outcomes(self) -> list[RowOutcome]:
         """Wait for them."""
         outcomes: list[RowOutcome] = []
-        for n, (found, (row, _)) in enumerate(zip(self._drawn.read(), self._places, strict=True)):
+        for n, (found, place) in enumerate(zip(self._drawn.read(), self._places, strict=True)):
             if found is None or n in self._errors:
                 outcomes.append(self._errors.get(n))
-            elif row.options.logprobs is None:
+            elif place.row.options.logprobs is None:
                 outcomes.append(Sampled(found.token))
             else:
                 outcomes.append(Sampled(found.token, TokenLogprobs(found.logprob, list(found.top))))
@@ -224,8 +241,8 @@ Rows = SampledRows | LikeliestRows | MixedRows
 
 def sample(hidden: torch.Tensor, places: Sequence[Place], vocabulary: Vocabulary) -> Rows:
     """Sample from the logits that `vocabulary` makes of `hidden` [rows, hidden]: made only where they are needed."""
-    plain = [n for n, (row, _) in enumerate(places) if row.plain]
-    others = [n for n, (row, _) in enumerate(places) if not row.plain]
+    plain = [n for n, place in enumerate(places) if place.row.plain]
+    others = [n for n, place in enumerate(places) if not place.row.plain]
     if not places:
         return LikeliestRows(torch.empty(0, dtype=torch.int64, device=hidden.device))
     if not others:

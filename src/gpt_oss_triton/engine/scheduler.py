@@ -262,13 +262,11 @@ class Scheduler:
         chunks = []
         for chunk in decodes:
             sequence = chunk.sequence
-            if not sequence.sampling.remembers:
-                room = len(sequence.blocks) * self.pool.block_size - len(sequence.token_ids)
-                left = sequence.limit - sequence.output_tokens - 1
-                draft = sequence.lookup.draft(min(room, left, budget))
-                chunk = replace(chunk, tokens=1 + len(draft), draft=tuple(draft))
-                budget -= len(draft)
-            chunks.append(chunk)
+            room = len(sequence.blocks) * self.pool.block_size - len(sequence.token_ids)
+            left = sequence.limit - sequence.output_tokens - 1
+            draft = sequence.draft(min(room, left, budget))
+            budget -= len(draft)
+            chunks.append(replace(chunk, tokens=1 + len(draft), draft=tuple(draft)))
         return chunks
 
     def _grow(self, sequence: Sequence) -> bool:

@@ -36,7 +36,7 @@ from gpt_oss_triton.engine.script_rule import Answer, scripted_error
 from gpt_oss_triton.errors import EngineUnavailable, InternalError
 from gpt_oss_triton.harmony.tokens import STOP_IDS
 from gpt_oss_triton.options import VOCABULARY
-from gpt_oss_triton.wire import RECORDS, Load, TokenLogprobs
+from gpt_oss_triton.wire import RECORDS_FORM, Load, TokenLogprobs
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class ScriptedEngine:
             checkpoint=self._script.name,
             engine=SCRIPTED.engine,
             profile=settings.profile,
-            records=RECORDS,
+            records_form=RECORDS_FORM,
             max_step_tokens=settings.max_step_tokens,
             configured_step_tokens=settings.max_step_tokens,
             queue_wait_s=max(0.0, time.time() - min(arrivals)) if arrivals else 0.0,

@@ -106,6 +106,14 @@ class Sequence(AnswerProgress):
         """Names of the blocks that are full and computed."""
         return self.names[: self.computed // self._block_size]
 
+    def draft(self, most: int) -> list[int]:
+        """Up to `most` tokens that may follow: those that its grammar forces, or else a guess."""
+        if self.sampling.penalizes:  # a token's distribution depends on those before it
+            return []
+        if self.sampling.matcher is not None:
+            return self.sampling.matcher.forced()[: max(0, most)]
+        return self.lookup.draft(most)
+
     def append(self, token: int) -> None:
         """Take a sampled token. Raises what the request's `stop_text` raises."""
         self.token_ids.append(token)

@@ -11,7 +11,7 @@ from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.engine.answer_progress import AnswerProgress
 from gpt_oss_triton.engine.capabilities import VLLM
 from gpt_oss_triton.engine.counters import Counters
-from gpt_oss_triton.wire import RECORDS, Load
+from gpt_oss_triton.wire import RECORDS_FORM, Load
 
 
 class VllmLoad:
@@ -102,7 +102,7 @@ class VllmLoad:
             tensor_parallel=parallel.tensor_parallel_size,
             pipeline_parallel=parallel.pipeline_parallel_size,
             profile=settings.profile,
-            records=RECORDS,
+            records_form=RECORDS_FORM,
             max_step_tokens=config.scheduler_config.max_num_batched_tokens,
             configured_step_tokens=config.scheduler_config.max_num_batched_tokens,
             queue_wait_s=max(0.0, time.time() - min(waiting_since)) if waiting_since else 0.0,

@@ -15,6 +15,7 @@ from gpt_oss_triton.demo.lookup import reads
 from gpt_oss_triton.demo.model import DemoModel
 from gpt_oss_triton.demo.optimizer import orthogonal
 from gpt_oss_triton.demo.quantization import rounded
+from gpt_oss_triton.demo.train import train
 from gpt_oss_triton.demo.training import Plan, Training, run, samples_of_step
 from gpt_oss_triton.harmony.tokens import END
 from gpt_oss_triton.kernels import mxfp4
@@ -113,6 +114,31 @@ def test_a_training_stops_where_its_look_is_due_and_goes_on_with_it(tmp_path: Pa
     again.plan = replace(again.plan, looks=True)
     run(again, tmp_path / "state.pt", lambda: False, lambda _: None, 1e9)
     assert again.done
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_look_is_put_in_once_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    put: list[int] = []
+    threads = torch.get_num_threads()
+    training = Training(SMALL, replace(PLAN, look_after=2000), OWN, CPU)
+    monkeypatch.setattr(
+        "gpt_oss_triton.demo.training.put_in", lambda model, seed: put.append(training.tokens)
+    )
+    kept = []
+    train(
+        training, tmp_path / "state.pt", lambda: False,
+        lambda now: kept.append([one.clone() for one in reads(now.model)]) if now.plan.looks else None,
+        1e9, processes=processes,
+    )  # fmt: skip
+    torch.set_num_threads(threads)
+    assert training.done
+    assert len(put) == 1
+    assert 2000 <= put[0] < PLAN.tokens
+    assert len(kept) > 1
+    assert all(torch.equal(one, other) for one, other in zip(kept[0], kept[-1], strict=True))
+    assert Training.resume(tmp_path / "state.pt", CPU).plan.looks
 
 
 def test_what_the_look_reads_stays_and_all_else_is_learned() -> None:

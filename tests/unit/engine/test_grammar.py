@@ -53,8 +53,8 @@ TEXT: /(.|\\n){{0,40}}/
 """
 
 
-def allowed(matcher):
-    words = matcher.allowed().tolist()
+def allowed(matcher, ahead=0):
+    words = matcher.allowed(ahead).tolist()
     return {32 * n + bit for n, word in enumerate(words) if word for bit in range(32) if word >> bit & 1}
 
 
@@ -116,6 +116,28 @@ def test_every_answer_keeps_to_its_grammar(engine, grammars, text, valid):
 def assert_prefix(grammars, text, answer):
     matcher = LLMatcher(grammars._tokenizer, LLMatcher.grammar_from_lark(text))
     assert matcher.consume_tokens(answer), matcher.get_error()
+
+
+@pytest.mark.parametrize("text", [JSON, REGEX, TURN])
+@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"temperature": 1.0, "logprobs": 2}])
+def test_forced_tokens_take_no_step_of_their_own_and_change_nothing(make_engine, text, options):
+    seen = []
+    for speculation in ("off", "auto"):
+        engine = make_engine(speculation=speculation)
+        options = {"grammar": text, "ignore_eos": False, "max_tokens": 60, "logit_bias": ENDINGS, **options}
+        calls = [Call(engine, [seed], seed=seed, **options) for seed in range(3)]
+        for call in calls:
+            call.end()
+        told = [[event for event in call.seen if isinstance(event, NewTokens)] for call in calls]
+        answers = [
+            [(e.token_ids, e.logprobs and round(e.logprobs[0].logprob, 2)) for e in events] for events in told
+        ]
+        seen.append((answers, engine.load().steps))
+        engine.close()
+    (one_by_one, more), (together, fewer) = seen
+    assert one_by_one == together
+    if text != REGEX and engine._scheduler._speculates:
+        assert fewer < more
 
 
 def test_a_grammar_changes_nothing_for_the_others(engine):
@@ -235,10 +257,16 @@ def test_reserved_tokens_never_come(grammars):
 
 
 def test_forced_text_is_written_in_the_encoders_own_tokens(grammars):
-    matcher = grammars.matcher('start: "assistant answers" <|end|>')
-    for token in [*tokens.encode_text("assistant answers"), tokens.END]:
-        assert allowed(matcher) == {token}
+    matcher = grammars.matcher('start: "assistant answers" <|end|> ("x" | "y")')
+    forced = [*tokens.encode_text("assistant answers"), tokens.END]
+    choice = {*tokens.encode_text("x"), *tokens.encode_text("y")}
+    for n, token in enumerate(forced):
+        assert matcher.forced() == forced[n:]
+        assert [allowed(matcher, ahead) for ahead in range(len(forced) - n)] == [{one} for one in forced[n:]]
+        assert allowed(matcher, len(forced) - n) == choice
         matcher.advance(token)
+    assert matcher.forced() == []
+    assert allowed(matcher) == choice
 
 
 def test_a_grammar_is_compiled_once_and_its_answers_are_apart(grammars, monkeypatch):

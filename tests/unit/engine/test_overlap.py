@@ -19,6 +19,7 @@ OPTIONS = (
 WAITING = (
     {"temperature": 1.0, "top_k": 20, "seed": 4, "frequency_penalty": 1.0},
     {"temperature": 1.0, "top_p": 0.9, "seed": 5},
+    {"temperature": 1.0, "top_k": 2000, "seed": 7, "repetition_penalty": 1.3},
     {"temperature": 1.0, "seed": 6, "grammar": "start: /[a-z]{200}/", "ignore_eos": False},
 )
 
@@ -61,9 +62,10 @@ def test_every_answer_is_the_same(make_engine):
     overlapping.close()
 
 
-def test_without_room_every_answer_is_the_same(make_engine):
+@pytest.mark.parametrize("options", [OPTIONS, (OPTIONS[0], *WAITING[:3])])
+def test_without_room_every_answer_is_the_same(make_engine, options):
     in_turn, overlapping = make_engine(), make_engine(overlap="on", kv_cache_gib=250 * 1024 / 2**30)
-    assert answers(overlapping, OPTIONS, 60) == answers(in_turn, OPTIONS, 60)
+    assert answers(overlapping, options, 60) == answers(in_turn, options, 60)
     assert overlapping.load().preemptions > 0
     overlapping._scheduler.pool.check()
     assert overlapping.load().blocks_used == 0
@@ -161,13 +163,15 @@ def test_one_whose_late_sampling_fails_fails_alone(make_engine):
     sample = engine._runner.sample
 
     def failing(flight):
-        if any(chunk.sequence.request.options.top_p < 1 for chunk in flight.sampling):
+        waiting = [chunk.sequence for chunk in flight.sampling if chunk.sequence.sampling.waits]
+        if any(sequence.output_tokens > 2 for sequence in waiting):
             raise RuntimeError("no memory")
         return sample(flight)
 
     engine._runner.sample = failing
     failed = Call(engine, [7], max_tokens=30, **WAITING[1])
     assert isinstance(failed.end().error, InternalError)
+    assert len(failed.tokens) == 3
     alone = make_engine(overlap="off")
     for n, call in enumerate(others):
         assert call.end().finish_reason == "length"

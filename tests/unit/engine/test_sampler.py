@@ -20,7 +20,7 @@ def row(vocabulary, prompt=(), **options):
 def sample(logits, rows, number=0):
     return [
         None if outcome is None else outcome.token
-        for outcome in sampler.SampledRows(logits, [(row, number) for row in rows]).outcomes()
+        for outcome in sampler.SampledRows(logits, [sampler.Place(row, number) for row in rows]).outcomes()
     ]
 
 

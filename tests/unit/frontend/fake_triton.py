@@ -32,7 +32,7 @@ LOAD = wire.Load(
     block_size=16, max_context=4096, max_sequences=64, max_waiting=256, steps=0, step_age_s=0.0,
     prompt_tokens=0, cached_tokens=0, output_tokens=0, preemptions=0, failed_steps=0,
     output_tokens_per_s=0.0, dtype="float32", device="cpu", checkpoint="fake",
-    records=wire.RECORDS,
+    records_form=wire.RECORDS_FORM,
 )  # fmt: skip
 
 

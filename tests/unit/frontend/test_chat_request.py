@@ -35,6 +35,9 @@ def function(name: str, **fields: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, **fields}}
 
 
+LARGE_TOOLS = [function(f"f{n}", parameters=LARGE) for n in range(8)]
+
+
 def allowed(mode: str, *names: str) -> dict[str, Any]:
     tools = [{"type": "function", "function": {"name": name}} for name in names]
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
@@ -176,12 +179,27 @@ def test_guided_calls_keep_to_the_schemas_of_all_functions() -> None:
     [
         {},
         {"tools": [function("f", parameters=SCHEMA)], "ignore_eos": True},
-        {"tools": [function(f"f{n}", parameters=LARGE) for n in range(8)]},
+        {"tools": LARGE_TOOLS},
     ],
     ids=["no function", "no end", "too large"],
 )
 def test_calls_that_cannot_be_guided_are_left_to_the_model(fields: dict[str, Any]) -> None:
     assert read_chat(chat(**fields), guided=True).options.grammar is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"parallel_tool_calls": False},
+        {"response_format": {"type": "json_object"}},
+        {"tool_choice": allowed("auto", *(f"f{n}" for n in range(7)))},
+        {"tools": [*LARGE_TOOLS, function("g", parameters=SCHEMA, strict=True)]},
+    ],
+)
+def test_what_was_asked_for_is_enforced_where_calls_cannot_be_guided(fields: dict[str, Any]) -> None:
+    body = chat(**{"tools": LARGE_TOOLS, **fields})
+    guided, asked = (read_chat(body, guided=guided).options.grammar for guided in (True, False))
+    assert guided == asked is not None
 
 
 def test_response_formats() -> None:
