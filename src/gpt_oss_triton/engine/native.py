@@ -356,7 +356,7 @@ class NativeEngine:
                 output_tokens += len(taken)
                 if chunk.sequence.output_tokens == len(taken):
                     self._counters.count_prompt(chunk.sequence.prompt_tokens, chunk.sequence.cached_tokens)
-                if chunk.draft:
+                if chunk.draft and chunk.sequence.sampling.matcher is None:  # what is forced is no guess
                     chunk.sequence.lookup.judge(len(chunk.draft), len(taken) - 1)
                     self._counters.count_draft(len(chunk.draft), len(taken) - 1)
         self._counters.count_step(

@@ -132,12 +132,14 @@ def test_forced_tokens_take_no_step_of_their_own_and_change_nothing(make_engine,
         answers = [
             [(e.token_ids, e.logprobs and round(e.logprobs[0].logprob, 2)) for e in events] for events in told
         ]
-        seen.append((answers, engine.load().steps))
+        load = engine.load()
+        seen.append((answers, load.steps))
         engine.close()
     (one_by_one, more), (together, fewer) = seen
     assert one_by_one == together
     if text != REGEX and engine._scheduler._speculates:
         assert fewer < more
+        assert load.drafted_tokens == 0, "they are no guesses"
 
 
 def test_a_grammar_changes_nothing_for_the_others(engine):
