@@ -147,15 +147,20 @@ def _grammar(request: ChatRequest, functions: Functions, form: Form) -> str | No
         return None
     if request.ignore_eos:
         raise InvalidRequest("An answer of a fixed form cannot go on after its end.", param="ignore_eos")
-    try:
+
+    def grammar(functions: Functions) -> str:
         return answer_grammar(
             functions.calls(), must_call=functions.must_call, answer=form.schema, strict=form.strict
         )
+
+    try:
+        return grammar(functions)
     except InvalidRequest:
         if not functions.guided:
             raise
-    # It may be what nobody asked for that makes it too large.
-    return _grammar(request, replace(functions, guided=False), form)
+        return grammar(
+            replace(functions, guided=False)
+        )  # it may be what nobody asked for that makes it too large
 
 
 def _options(request: ChatRequest, grammar: str | None) -> GenerationOptions:

@@ -179,7 +179,7 @@ class EngineWatch:
         self.on_report(load)
 
     def _meet(self, load: Load) -> None:
-        """The first report of a life."""
+        """The first report since it was lost, or at all."""
         log.info("%s is ready (pid %d, %s on %s)", self._label, load.pid, load.dtype, load.device)
         if load.records_form != RECORDS_FORM:
             log.warning(

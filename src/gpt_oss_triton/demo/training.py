@@ -257,7 +257,7 @@ def help_run(training: Training, team: Team) -> None:
 
 
 def _goes_on(training: Training, team: Team | Alone, stop: bool = False) -> bool:
-    """`stop`: this process was asked to, so that all of them do."""
+    """`stop`: true in one of the processes ends the run of all."""
     return not (training.done or training.due_for_look or team.total(stop))
 
 

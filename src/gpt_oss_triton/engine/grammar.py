@@ -100,7 +100,7 @@ class Matcher:
             InvalidRequest: the grammar turned out too complex, or leaves no token.
         """
         forced = self._forced.result()
-        return self._checked(self._only(forced[ahead]) if ahead < len(forced) else self._mask.result())
+        return self._only(forced[ahead]) if ahead < len(forced) else self._mask.result()
 
     def advance(self, token: int) -> None:
         """`token` came."""
@@ -129,14 +129,14 @@ class Matcher:
             raise InvalidRequest(
                 f"The answer cannot go on within its grammar: {_reason(self._matcher)}", param="grammar"
             )
-        return mask
+        return self._that_exist(mask)
 
     def _only(self, token: int) -> torch.Tensor:
         mask = torch.zeros_like(self._named)
         mask[token // 32] = torch.tensor(1, dtype=torch.int32) << token % 32
-        return mask
+        return self._that_exist(mask)
 
-    def _checked(self, mask: torch.Tensor) -> torch.Tensor:
+    def _that_exist(self, mask: torch.Tensor) -> torch.Tensor:
         mask &= self._named
         if not mask.any():
             raise InvalidRequest("The grammar leaves no token that the model has.", param="grammar")

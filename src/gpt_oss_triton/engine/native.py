@@ -285,7 +285,7 @@ class NativeEngine:
         return sampled
 
     def _try(self, work: Callable[[], Flight], sequences: int) -> Flight | None:
-        """A part of a step of so many."""
+        """What `work` returns; None when it failed, which is counted, and may have broken the engine."""
         try:
             return work()
         except torch.AcceleratorError as error:

@@ -181,8 +181,8 @@ def _outcome(draft: tuple[int, ...], rows: list[RowOutcome]) -> Outcome:
     if not isinstance(first, Sampled):
         return first
     sampled = [first]
-    for guess, row in zip(draft, rows[1:], strict=True):
-        if guess != sampled[-1].token or not isinstance(row, Sampled):
+    for drafted, row in zip(draft, rows[1:], strict=True):
+        if drafted != sampled[-1].token or not isinstance(row, Sampled):
             break
         sampled.append(row)
     return sampled

@@ -161,7 +161,7 @@ class Place(NamedTuple):
     Attributes:
         row: whose it is.
         number: which of the output's tokens it is for, from 0.
-        ahead: how many guessed tokens lie between that and the last known one.
+        ahead: how many drafted tokens lie between that and the last known one.
     """
 
     row: RowSampling

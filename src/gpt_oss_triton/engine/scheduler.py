@@ -3,7 +3,7 @@
 Running sequences come first: every decode gets its one token, then prompts fill what the token budget
 leaves, in the order they were admitted, then waiting sequences are admitted while blocks last. One whose next
 blocks are just being computed for another waits until they are, and those behind it go first. A step of a few
-decodes and nothing else is filled up with guesses at what follows them.
+decodes and nothing else is filled up with drafts of what follows them.
 
 When a decode needs a block and none is left, the sequence admitted last gives up its blocks and waits again,
 first in line; what its blocks hold stays findable, so coming back is cheap unless they are needed. What sessions
@@ -32,7 +32,7 @@ class Chunk:
 
     Attributes:
         samples: it reaches the sequence's last token, so that the next one can be sampled.
-        draft: guesses at what follows that token, the last of `tokens`.
+        draft: what may follow that token, the last of `tokens`.
     """
 
     sequence: Sequence
@@ -90,7 +90,7 @@ class Scheduler:
         Args:
             window: tokens that a sliding layer sees.
             pace: of long prompts beside decodes.
-            speculates: small steps are filled up with guesses.
+            speculates: small steps are filled up with drafts.
         """
         self.pool = pool
         self.leases = leases
@@ -162,7 +162,7 @@ class Scheduler:
         for chunk in chunks:
             sequence = chunk.sequence
             computed = chunk.start + chunk.tokens
-            if chunk.draft:  # wrong guesses are computed over
+            if chunk.draft:  # what was wrong in it is computed over
                 computed = min(computed, len(sequence.token_ids) - 1)
             for name in self.tables.computed(sequence, computed):
                 self._under_way.computed(name)

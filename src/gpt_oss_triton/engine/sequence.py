@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 
 from gpt_oss_triton.engine.answer_progress import AnswerProgress
 from gpt_oss_triton.engine.kv_cache import BlockHash, chain_hash, first_link
@@ -108,11 +109,12 @@ class Sequence(AnswerProgress):
 
     def draft(self, most: int) -> list[int]:
         """Up to `most` tokens that may follow: those that its grammar forces, or else a guess."""
-        if self.sampling.penalizes:  # a token's distribution depends on those before it
+        if most < 1 or self.sampling.penalizes:  # then a token's distribution depends on those before it
             return []
-        if self.sampling.matcher is not None:
-            return self.sampling.matcher.forced()[: max(0, most)]
-        return self.lookup.draft(most)
+        if self.sampling.matcher is None:
+            return self.lookup.draft(most)
+        forced = self.sampling.matcher.forced()[:most]
+        return list(takewhile(lambda token: token not in self.stop_ids, forced))
 
     def append(self, token: int) -> None:
         """Take a sampled token. Raises what the request's `stop_text` raises."""

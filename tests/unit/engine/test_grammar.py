@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jsonschema_rs
 import pytest
+import torch
 from llguidance import LLMatcher, LLParserLimits
 
 from gpt_oss_triton.engine import grammar as grammar_module
@@ -118,12 +119,43 @@ def assert_prefix(grammars, text, answer):
     assert matcher.consume_tokens(answer), matcher.get_error()
 
 
+def test_what_may_come_is_what_llguidance_says_at_each_token(engine, grammars):
+    call = Call(engine, [1], grammar=TURN, ignore_eos=False, max_tokens=60, logit_bias=ENDINGS, seed=1)
+    call.end()
+    matcher, plain = grammars.matcher(TURN), LLMatcher(grammars._tokenizer, LLMatcher.grammar_from_lark(TURN))
+    forced = 0
+    for token in call.tokens:
+        mask = torch.zeros_like(grammars._named)
+        plain.unsafe_compute_mask_ptr(mask.data_ptr(), mask.nbytes)
+        assert torch.equal(matcher.allowed(), mask & grammars._named)
+        forced += bool(matcher.forced())
+        matcher.advance(token)
+        plain.consume_token(token)
+    assert 5 < forced < len(call.tokens)
+
+
+def test_an_answer_may_end_anywhere_in_forced_text(engine):
+    text = 'start: "one two three four five six seven eight nine ten" ("x" | "y")'
+    whole = Call(engine, [1], grammar=text, ignore_eos=False, max_tokens=30)
+    whole.end()
+    for most in range(1, 10):
+        cut = Call(engine, [1], grammar=text, ignore_eos=False, max_tokens=most)
+        assert cut.end().finish_reason == "length"
+        assert cut.tokens == whole.tokens[:most]
+        stopped = Call(
+            engine, [1], grammar=text, ignore_eos=False, stop_token_ids=(whole.tokens[most],), max_tokens=30
+        )
+        assert stopped.end().finish_reason == "stop"
+        assert stopped.tokens == whole.tokens[: most + 1]
+    assert engine.load().blocks_used == 0
+
+
 @pytest.mark.parametrize("text", [JSON, REGEX, TURN])
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"temperature": 1.0, "logprobs": 2}])
 def test_forced_tokens_take_no_step_of_their_own_and_change_nothing(make_engine, text, options):
     seen = []
     for speculation in ("off", "auto"):
-        engine = make_engine(speculation=speculation)
+        engine = make_engine(speculation=speculation, overlap="off")  # nothing is drafted where steps overlap
         options = {"grammar": text, "ignore_eos": False, "max_tokens": 60, "logit_bias": ENDINGS, **options}
         calls = [Call(engine, [seed], seed=seed, **options) for seed in range(3)]
         for call in calls:
@@ -137,7 +169,7 @@ def test_forced_tokens_take_no_step_of_their_own_and_change_nothing(make_engine,
         engine.close()
     (one_by_one, more), (together, fewer) = seen
     assert one_by_one == together
-    if text != REGEX and engine._scheduler._speculates:
+    if text != REGEX:
         assert fewer < more
         assert load.drafted_tokens == 0, "they are no guesses"
 
@@ -253,6 +285,12 @@ def test_control_tokens_come_only_where_the_grammar_names_them(grammars):
 def test_reserved_tokens_never_come(grammars):
     with pytest.raises(InvalidRequest, match="no token"):
         grammars.matcher("start: <[200019]>").allowed()
+    matcher = grammars.matcher('start: "x" <[200019]>')
+    (x,) = tokens.encode_text("x")
+    assert allowed(matcher) == {x}
+    matcher.advance(x)
+    with pytest.raises(InvalidRequest, match="no token"):
+        matcher.allowed()
     anything = allowed(grammars.matcher("start: <[*]> <|end|>"))
     assert {199_999, 200_002, 200_007} <= anything
     assert not anything & {200_000, 200_001, 200_019, 201_087}
