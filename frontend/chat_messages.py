@@ -27,6 +27,20 @@ class RefusalPart(Struct, tag_field="type", tag="refusal", forbid_unknown_fields
     refusal: str
 
 
+class EchoedPart(TextPart, tag="text"):
+    """An assistant's text as OpenAI's Agents SDK for JavaScript sends it back: with the whole message's other fields in it.
+    None has an effect: the calls come in a message of their own."""
+
+    role: Any = None
+    refusal: Any = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
+    audio: Any = None
+    annotations: Any = None
+
+
 class ImagePart(Struct, tag_field="type", tag="image_url"):
     pass
 
@@ -39,9 +53,10 @@ class FilePart(Struct, tag_field="type", tag="file"):
     pass
 
 
-Part = TextPart | ImagePart | AudioPart | FilePart
+OtherPart = ImagePart | AudioPart | FilePart
+Part = TextPart | OtherPart
 Content = str | Annotated[list[Part], Meta(min_length=1)]
-AssistantContent = str | Annotated[list[Part | RefusalPart], Meta(min_length=1)]
+AssistantContent = str | Annotated[list[EchoedPart | OtherPart | RefusalPart], Meta(min_length=1)]
 
 
 class CalledFunction(Struct, forbid_unknown_fields=True):

@@ -101,6 +101,19 @@ def test_roles_parts_and_names() -> None:
     ]
 
 
+def test_a_message_echoed_in_its_own_part() -> None:
+    """OpenAI's Agents SDK for JavaScript puts all fields of an answer beside its text."""
+    part = {
+        "type": "text", "text": "One moment.", "role": "assistant", "refusal": None, "reasoning": "They ask.",
+        "tool_calls": CALLER["tool_calls"], "annotations": [],
+    }  # fmt: skip
+    messages = [USER, {"role": "assistant", "content": [part]}, CALLER]
+    assert read_chat(chat(messages=messages)).prompt.messages[1] == Message("assistant", "One moment.")
+    with pytest.raises(InvalidRequest) as refused:
+        read_chat(chat(messages=[{"role": "user", "content": [part]}]))
+    assert refused.value.param == "messages[0].content[0].role"
+
+
 def test_calls_and_their_results() -> None:
     result = {"role": "tool", "content": [{"type": "text", "text": "sunny"}], "tool_call_id": "1"}
     other = {"id": "2", "type": "function", "function": {"name": "g", "arguments": "{}"}}
