@@ -15,6 +15,17 @@ from gpt_oss_triton.wire import Tool
 
 _NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
 _SAYS_ITS_TYPE = {"type", "$ref", "anyOf", "oneOf", "allOf"}
+# Properties beside a schema's `properties` may be meant.
+_MAY_HAVE_MORE = {
+    "additionalProperties",
+    "patternProperties",
+    "propertyNames",
+    "$ref",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "if",
+}
 
 
 class FunctionDefinition(Struct, forbid_unknown_fields=True):
@@ -109,6 +120,8 @@ class Functions(Struct, frozen=True):
         schema = function.parameters
         if not _SAYS_ITS_TYPE & schema.keys():
             schema = {"type": "object", **schema}
+        if not must_fit and not _MAY_HAVE_MORE & schema.keys():
+            schema = {**schema, "additionalProperties": False}  # no function wants what it does not declare
         try:
             check_enforceable(schema, f"tools[{place}].function.parameters", strict=strict)
         except InvalidRequest:

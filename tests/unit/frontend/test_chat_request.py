@@ -199,6 +199,20 @@ def test_calls_that_cannot_be_guided_are_left_to_the_model(fields: dict[str, Any
     assert read_chat(chat(**fields), guided=True).options.grammar is None
 
 
+@pytest.mark.parametrize(
+    ("schema", "closed"),
+    [
+        ({"properties": {"a": {"type": "string"}}}, True),
+        ({"properties": {"a": {"type": "string"}}, "additionalProperties": {"type": "integer"}}, False),
+        ({"type": "object", "allOf": [{"properties": {"a": {"type": "string"}}}]}, False),
+    ],
+)
+def test_guided_calls_have_no_undeclared_arguments(schema: dict[str, Any], closed: bool) -> None:
+    grammar = read_chat(chat(tools=[function("f", parameters=schema)]), guided=True).options.grammar
+    assert grammar is not None
+    assert ('"additionalProperties": false' in grammar) is closed
+
+
 def test_schemas_too_large_for_one_grammar_leave_the_names_guided() -> None:
     grammar = read_chat(chat(tools=LARGE_TOOLS), guided=True).options.grammar
     assert grammar is not None
