@@ -158,9 +158,8 @@ def _grammar(request: ChatRequest, functions: Functions, form: Form) -> str | No
     except InvalidRequest:
         if not functions.guided:
             raise
-        return grammar(
-            replace(functions, guided=False)
-        )  # it may be what nobody asked for that makes it too large
+        # It may be what nobody asked for that makes it too large.
+        return grammar(replace(functions, guided=False))
 
 
 def _options(request: ChatRequest, grammar: str | None) -> GenerationOptions:

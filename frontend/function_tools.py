@@ -14,18 +14,10 @@ from gpt_oss_triton.harmony.grammar import ANY_OBJECT, Call, check_enforceable
 from gpt_oss_triton.wire import Tool
 
 _NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
-_SAYS_ITS_TYPE = {"type", "$ref", "anyOf", "oneOf", "allOf"}
+_OF_OTHER_SCHEMAS = {"$ref", "anyOf", "oneOf", "allOf"}
+_SAYS_ITS_TYPE = {"type", *_OF_OTHER_SCHEMAS}
 # Properties beside a schema's `properties` may be meant.
-_MAY_HAVE_MORE = {
-    "additionalProperties",
-    "patternProperties",
-    "propertyNames",
-    "$ref",
-    "anyOf",
-    "oneOf",
-    "allOf",
-    "if",
-}
+_MAY_HAVE_MORE = {"additionalProperties", "patternProperties", "propertyNames", "if", *_OF_OTHER_SCHEMAS}
 
 
 class FunctionDefinition(Struct, forbid_unknown_fields=True):

@@ -54,7 +54,7 @@ async def keep_normalizer(triton: Triton) -> None:
                 await _reload_normalizer(triton)
         except (
             Exception
-        ) as error:  # the task's boundary: without a normalizer nothing is answered, so it is tried again
+        ) as error:  # the task's boundary: nothing is answered without it, so it is tried again
             why = error.message if isinstance(error, ServiceError) else repr(error)
             log.error("%s: %s cannot be loaded, restart Triton: %s", triton.url, NORMALIZER_MODEL, why)
             await asyncio.sleep(wait_s)

@@ -154,9 +154,8 @@ class EngineSettings(_Settings):
     prefix_cache: bool = True
     # Launch a step before the last one's tokens are known; auto: on a GPU
     overlap: Literal["auto", "on", "off"] = "auto"
-    speculation: Literal["auto", "off"] = (
-        "auto"  # draft tokens where it pays: see Speculation in docs/engine.md
-    )
+    # Draft tokens where it pays: see Speculation in docs/engine.md
+    speculation: Literal["auto", "off"] = "auto"
     session_watermark: Share = 0.7  # of the KV blocks: leases beyond it end, least recently used first
 
     @field_validator("script")

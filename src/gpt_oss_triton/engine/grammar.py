@@ -115,14 +115,14 @@ class Matcher:
         self._mask = self._pool.submit(self._take, token, self._forced)
 
     def _take(self, token: int | None, forced: Future[deque[int]]) -> torch.Tensor:
-        tokens: list[int] = []
+        coming: list[int] = []
         try:
             if token is not None:
                 self._matcher.consume_token(token)  # an error shows in the mask
-            tokens = self._matcher.compute_ff_tokens()
+            coming = self._matcher.compute_ff_tokens()
         finally:
-            forced.set_result(deque(tokens))  # before the mask, which takes longer
-        self._matcher.consume_tokens(tokens)
+            forced.set_result(deque(coming))  # before the mask, which takes longer
+        self._matcher.consume_tokens(coming)
         mask = torch.empty_like(self._named)
         self._matcher.unsafe_compute_mask_ptr(mask.data_ptr(), mask.nbytes)
         if self._matcher.is_error():
