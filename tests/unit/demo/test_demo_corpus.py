@@ -17,6 +17,7 @@ from gpt_oss_triton.demo.corpus.arithmetic import arithmetic, working
 from gpt_oss_triton.demo.corpus.draw import Draw, Split, part
 from gpt_oss_triton.demo.corpus.functions import about_rows, several
 from gpt_oss_triton.demo.corpus.sample import answer_of, prompt_of
+from gpt_oss_triton.demo.corpus.tables import TELLING_NAMES
 from gpt_oss_triton.demo.corpus.vocables import unspaced, vocable
 from gpt_oss_triton.demo.corpus.words import ADJECTIVES, FIELDS, NAMES, NOUNS, THINGS, VERBS
 from gpt_oss_triton.demo.evaluation import Trial, verdicts
@@ -244,6 +245,18 @@ def test_of_the_parameters_with_a_default_any_may_be_given() -> None:
         assert list(one.arguments) == [name for name in schema["properties"] if name in one.arguments]
         skipped += given != sorted(given, reverse=True)
     assert skipped > COUNT / 10
+
+
+def test_parameters_of_rows_are_called_what_they_are_in_training_alone() -> None:
+    telling = {name for names in TELLING_NAMES for name in names} - set(FIELDS)
+    found: Counter[Split] = Counter()
+    splits: tuple[Split, Split] = ("train", "held")
+    for split in splits:
+        for index in range(COUNT):
+            one = about_rows(Draw(f"telling {index}", split))
+            found[split] += any(name in telling for name in one.tool.parameters["properties"])
+    assert found["train"] > COUNT / 5
+    assert not found["held"]
 
 
 def test_a_function_is_traced_from_the_thing_to_the_word_that_its_name_begins_with() -> None:
