@@ -27,7 +27,9 @@ FIELDS: dict[str, Field] = {
     "n": honoured("1 to 8 answers to one prompt, which is computed and counted once"),
     "seed": honoured("a whole number; with n, the first answer's, and one more for each further one"),
     "prompt_cache_key": honoured("names the session, whose KV blocks are kept for its next turn"),
-    "service_tier": honoured("flex waits behind all others; any other tier is the priority of the API key"),
+    "service_tier": honoured(
+        "flex takes the lowest class, which has the smallest share; any other tier is the priority of the API key"
+    ),
     "stop": honoured("up to 16 strings, matched in the answer and never in the reasoning"),
     "tools": honoured("up to 128 functions; strict ones get arguments by their schema"),
     "tool_choice": honoured("auto, none, required, one function, or allowed_tools; enforced while sampling"),

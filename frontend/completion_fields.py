@@ -32,6 +32,6 @@ FIELDS: dict[str, Field] = {
     "ignore_eos": honoured("go on to the token limit; for benchmarks"),
     "skip_special_tokens": honoured("true, the default, leaves control tokens out of the text; false writes them out"),
     "add_special_tokens": ignored(bool, "the vocabulary has none that a text begins with"),
-    "service_tier": honoured("flex waits behind all others; any other tier is the priority of the API key"),
+    "service_tier": honoured("flex takes the lowest class, which has the smallest share; any other tier is the priority of the API key"),
     "return_token_ids": honoured("the answer's token ids, as `token_ids` of the choice that ends it"),
 }  # fmt: skip

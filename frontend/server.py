@@ -93,5 +93,6 @@ def serve(settings: FrontendSettings, listener: socket.socket) -> None:
         timeout_graceful_shutdown=_CLOSE_CONNECTIONS_S,
     )
     host, port = listener.getsockname()[:2]
-    log.info("listening on http://%s:%d, Triton at %s", host, port, settings.triton_url)
+    tritons = ", ".join(target.url for target in settings.targets) or settings.triton_url
+    log.info("listening on http://%s:%d, Triton at %s", host, port, tritons)
     DrainingServer(config, app).run(sockets=[listener])

@@ -194,6 +194,11 @@ def _install(extras: Sequence[str]) -> None:
         log.write(f"{time.strftime('%F %T')} Python {platform.python_version()} {sys.executable}\n")
     _say("first start: making .venv" if not before else "requirements have changed: updating .venv")
     _make_venv()
+    if _may_bring_cuda():
+        _say(
+            "there is no NVIDIA GPU here, and torch from PyPI brings several GB for one. For its CPU build press Ctrl-C, set "
+            "PIP_EXTRA_INDEX_URL to the address that pytorch.org/get-started/locally shows for pip and CPU, and start again"
+        )
     constraints = constraints_file()
     _step(
         "installing",
@@ -208,6 +213,13 @@ def _install(extras: Sequence[str]) -> None:
     unfinished.write_text(json.dumps({"requirements": _requirements_digest(), "extras": wanted}))
     unfinished.replace(STAMP)
     _say(f".venv is ready ({time.monotonic() - started:.0f} s)")
+
+
+def _may_bring_cuda() -> bool:
+    """Whether pip will fetch a build of torch that is of no use here, for all that can be seen from outside."""
+    named = any(os.environ.get(f"PIP_{name}") for name in ("INDEX_URL", "EXTRA_INDEX_URL", "FIND_LINKS"))
+    there = any(VENV.glob("lib/python*/site-packages/torch"))
+    return not named and not there and shutil.which("nvidia-smi") is None
 
 
 def _make_venv() -> None:

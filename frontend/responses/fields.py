@@ -31,7 +31,7 @@ FIELDS: dict[str, Field] = {
     "include": honoured("message.output_text.logprobs; the other values name what never occurs here"),
     "metadata": honoured("up to 16 pairs, given back"),
     "prompt_cache_key": honoured("names the session, whose KV blocks are kept for its next turn"),
-    "service_tier": honoured("flex waits behind all others; any other tier is the priority of the API key"),
+    "service_tier": honoured("flex takes the lowest class, which has the smallest share; any other tier is the priority of the API key"),
     "truncation": honoured("auto leaves out the oldest turns of what does not fit the context; disabled, the default, "
                            "makes it an error"),
     "background": refused(bool, "a response is made while its caller waits", False),

@@ -61,7 +61,7 @@ RETURN_NUM_INPUT_TOKENS = _scalar(
     "return_num_input_tokens", "BOOL"
 )  # accepted; the counts are always returned
 RETURN_NUM_OUTPUT_TOKENS = _scalar("return_num_output_tokens", "BOOL")
-GUIDED_DECODING_GUIDE = _scalar("guided_decoding_guide", "BYTES")  # refused until grammars are served
+GUIDED_DECODING_GUIDE = _scalar("guided_decoding_guide", "BYTES")  # refused: `options` has `grammar`
 GUIDED_DECODING_GUIDE_TYPE = _scalar("guided_decoding_guide_type", "BYTES")
 
 PROMPT_TOKEN_IDS = TensorSpec("prompt_token_ids", "INT32", (-1,), optional=True)

@@ -241,6 +241,13 @@ def test_a_pods_settings_are_ones_that_the_project_knows() -> None:
         assert {name.removeprefix("GPT_OSS_").lower() for name in names} <= field_names()
 
 
+def test_no_service_sets_what_a_pod_takes_for_a_setting() -> None:
+    """Kubernetes tells each pod of all services in variables: of one named gpt-oss in `GPT_OSS_PORT`."""
+    for of in MANIFESTS.values():
+        template = of.get("spec", {}).get("template")
+        assert template is None or template["spec"]["enableServiceLinks"] is False
+
+
 def test_the_shims_find_each_triton_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in pod_of(SHIMS)[1]["env"]:
         monkeypatch.setenv(variable["name"], variable.get("value", "a secret"))

@@ -268,6 +268,15 @@ def test_without_ensurepip_it_says_what_to_install(fresh: Project, tmp_path: Pat
     assert "apt install python3-venv" in said
 
 
+def test_without_a_gpu_it_says_how_to_do_without_cuda(fresh: Project, tmp_path: Path) -> None:
+    nowhere = {"PIP_INDEX_URL": "", "PIP_EXTRA_INDEX_URL": "", "PIP_FIND_LINKS": "", "PATH": str(tmp_path)}
+    _, _, err = fresh.run(**nowhere)
+    assert "torch from PyPI brings several GB" in err
+    _, _, err = fresh.run("two", **{**nowhere, "PIP_FIND_LINKS": "/somewhere"})
+    assert "requirements have changed" in err
+    assert "several GB" not in err
+
+
 def test_the_stamp_says_what_is_installed(installed: Project) -> None:
     stamp = json.loads((installed.root / ".venv" / "gpt-oss-triton.json").read_text())
     assert stamp["extras"] == sorted(stamp["extras"])

@@ -83,7 +83,7 @@ def make_plan(
     normalizer = NormalizerSettings.load(**arguments)
     for unknown in _unknown_variables():
         say(f"warning: {unknown}")
-    embedded = "triton_url" not in frontend.origins
+    embedded = not {"triton_url", "targets"} & frontend.origins.keys()
     model = launch.model or _model_of(engine, embedded)
     model_id = demo.MODEL_ID if model == "demo" else _ENSEMBLE[model]
     presets = demo.FRONTEND_PRESETS if model == "demo" else {}
@@ -189,7 +189,7 @@ def _check_external(
         )
     if launch.model == "demo":
         raise ConfigurationError(
-            "the demo runs in the embedded tritonserver: it cannot go with --triton-url."
+            "the demo runs in the embedded tritonserver: it cannot go with --triton-url or targets."
         )
     by_argument = sorted(
         name for name, origin in engine.origins.items() if origin == "argument" and name in ("gpu_mode",)
@@ -197,7 +197,7 @@ def _check_external(
     if checkpoint is not None or by_argument:
         option = "--checkpoint" if checkpoint is not None else "--gpu-mode"
         raise ConfigurationError(
-            f"{option} has no effect with --triton-url: set it where that server is started."
+            f"{option} has no effect with --triton-url or targets: set it where that server is started."
         )
 
 

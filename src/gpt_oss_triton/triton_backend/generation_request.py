@@ -46,7 +46,9 @@ def read_generation_request(inputs: Inputs) -> GenerationRequest:
     """
     for spec in _UNSUPPORTED:
         if spec in inputs:
-            raise UnsupportedParameter(f"{spec.name} is not supported.", param=spec.name)
+            raise UnsupportedParameter(
+                f"{spec.name} is not supported; {wire.OPTIONS.name} has grammar.", param=spec.name
+            )
     prompt_token_ids = inputs.integers(wire.PROMPT_TOKEN_IDS)
     if not prompt_token_ids:
         raise InvalidRequest(

@@ -109,6 +109,12 @@ def test_an_existing_triton_is_not_started_again() -> None:
     assert made.frontend_environment()["GPT_OSS_TRITON_URL"] == "triton:8001"
 
 
+def test_named_targets_are_all_that_is_asked() -> None:
+    made = plan(targets=[{"name": "a", "url": "triton:8001"}])
+    assert (made.embedded, made.model_id) == (False, "gpt-oss-20b")
+    assert not made.frontend.guided_calls, "that is for the demo"
+
+
 def test_an_existing_triton_may_hold_any_model() -> None:
     made = plan(triton_url="triton:8001", models={"a": "gpt-oss-120b", "b": "mine"})
     assert made.model_id == "a"
