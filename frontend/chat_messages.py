@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
+from gpt_oss_triton.harmony.check import MAX_CALLS
 from gpt_oss_triton.wire import Message, ToolCall
 
 PART_SEPARATOR = "\n"  # the one rule for joining a message's text parts
-MAX_CALLS = 128  # of one message
 
-Name = Annotated[str, Meta(pattern=r"^[^\s<|\\/>]{1,64}$")]  # OpenAI's pattern
-FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+Name = Annotated[str, Meta(pattern=r"^[^\s<|\\/>]{1,64}\Z")]  # OpenAI's pattern
+FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z")]
 CallId = Annotated[str, Meta(min_length=1, max_length=256)]
 
 

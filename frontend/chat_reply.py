@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from frontend.call_ids import call_id
-from frontend.content_scores import ScoredDelta, TokenScore
+from frontend.content_scores import LEAST_LOGPROB, ScoredDelta, TokenScore
 from frontend.fold import Completion, Ending, Part, Usage
 from gpt_oss_triton import __version__
 from gpt_oss_triton.errors import InternalError
@@ -23,7 +23,6 @@ from gpt_oss_triton.wire import Load
 
 _to_json = msgspec.json.Encoder().encode
 _LINE_ENDS = [(c.encode(), b"\\u%04x" % ord(c)) for c in ("\x85", "\u2028", "\u2029")]
-_LEAST_LOGPROB = -9999.0  # OpenAI's for what is all but impossible; JSON has no infinity
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -225,6 +224,6 @@ def _token(token_id: int, logprob: float) -> dict[str, Any]:
     data = tokens.token_bytes(token_id) or tokens.decode([token_id]).encode()
     return {
         "token": data.decode(errors="replace"),
-        "logprob": max(logprob, _LEAST_LOGPROB),
+        "logprob": max(logprob, LEAST_LOGPROB),
         "bytes": list(data),
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 from msgspec.structs import replace
 
 from frontend.answer_format import Form, Format, TextFormat, read_format
@@ -15,6 +15,7 @@ from frontend.chat_messages import Turn, read_messages, unexplained_calls
 from frontend.function_tools import Choice, Functions, Tools, read_functions
 from frontend.generation_fields import GenerationFields, TokenLimit, check_stream
 from frontend.request_fields import read_fields
+from frontend.run_request import RunRequest
 from gpt_oss_triton.errors import InvalidRequest
 from gpt_oss_triton.harmony.grammar import answer_grammar
 from gpt_oss_triton.options import check_options
@@ -55,32 +56,27 @@ class ChatRequest(GenerationFields, kw_only=True):
     include_reasoning: bool = True
 
 
-class Chat(Struct, frozen=True):
+class Chat(RunRequest, frozen=True):
     """A request that has been checked and is ready to run.
 
     Attributes:
         limit_field: the name under which the caller gave `max_tokens`.
-        flex: may wait behind all others.
         n: answers to the prompt.
         functions: names of those that the answer may call.
         grammar_field: what a grammar was made for.
         unexplained_calls: as of `chat_messages.unexplained_calls`.
     """
 
-    model: str
-    prompt: PromptRequest
-    options: GenerationOptions
     stream: bool
     include_usage: bool
     include_reasoning: bool
     return_token_ids: bool
     limit_field: str
     prompt_cache_key: str | None
-    flex: bool
     n: int = 1
     functions: frozenset[str] = frozenset()
     grammar_field: Literal["tools", "response_format"] | None = None
-    unexplained_calls: dict[int, str] = {}
+    unexplained_calls: dict[int, str] = field(default_factory=dict)
 
     def own_param(self, param: str) -> str:
         """What the caller calls a field of the options."""

@@ -8,7 +8,6 @@ from fastapi import Request
 
 from frontend import joint_record
 from frontend.admission.ask import Ask
-from frontend.chat_request import Chat
 from frontend.completion_reply import CompletionUsage
 from frontend.completion_request import Completion
 from frontend.completion_text import CompletionText, TextDelta
@@ -16,6 +15,7 @@ from frontend.request_body import apart_if_large
 from frontend.routing.sessions import Turn
 from frontend.run import Run
 from frontend.run_context import SESSION_HEADER
+from frontend.run_request import RunRequest
 from frontend.runs import Runs
 from frontend.service import Service
 from frontend.triton import Answer
@@ -111,7 +111,7 @@ async def begin(request: Request, completion: Completion, body: bytes, digest: b
     echoes, asks = await apart_if_large(body, _prepared, request, completion, digest, turn, records)
     service: Service = request.app.state.service
     runs = [
-        Run(service, _as_chat(completion, prompt, options), ask, turn, f"{whole.completion_id}-{index}")
+        Run(service, _of(completion, prompt, options), ask, turn, f"{whole.completion_id}-{index}")
         for index, ((prompt, options), ask) in enumerate(zip(choices, asks, strict=True))
     ]
     return CompletionAnswers(completion, whole, echoes, records, runs)
@@ -137,9 +137,9 @@ def _prepared(
     asks: list[Ask] = []
     for prompt in completion.prompts:
         echoes += [_text_of(prompt) if completion.echo else ""] * completion.n
-        chat = _as_chat(completion, prompt, completion.options)
+        asked = _of(completion, prompt, completion.options)
         first = len(asks)
-        ask = service.ask(chat, marks[first], request.state.caller, turn, records[first])
+        ask = service.ask(asked, marks[first], request.state.caller, turn, records[first])
         others = range(first + 1, first + completion.n)
         asks += [ask, *(service.ask_again(ask, marks[index], records[index]) for index in others)]
     for ask in asks[1:]:
@@ -147,22 +147,8 @@ def _prepared(
     return echoes, asks
 
 
-def _as_chat(completion: Completion, prompt: PromptRequest, options: GenerationOptions) -> Chat:
-    return Chat(
-        model=completion.model,
-        prompt=prompt,
-        options=options,
-        n=1,
-        functions=frozenset(),
-        stream=completion.stream,
-        include_usage=completion.include_usage,
-        include_reasoning=True,
-        return_token_ids=completion.return_token_ids,
-        limit_field="max_tokens",
-        grammar_field=None,
-        prompt_cache_key=None,
-        flex=completion.flex,
-    )
+def _of(completion: Completion, prompt: PromptRequest, options: GenerationOptions) -> RunRequest:
+    return RunRequest(completion.model, prompt, options, completion.flex)
 
 
 def _text_of(prompt: PromptRequest) -> str:

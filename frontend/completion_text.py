@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from frontend.content_scores import LEAST_LOGPROB
 from frontend.triton import Answer
 from gpt_oss_triton.harmony import tokens
 from gpt_oss_triton.harmony.raw_text import RawText
-from gpt_oss_triton.wire import Finished, Logprobs, TokenLogprobs
-
-_LEAST = -9999.0  # OpenAI's stand-in for minus infinity, which JSON has not
+from gpt_oss_triton.wire import Finished, TokenLogprobs
 
 
 @dataclass(slots=True)
@@ -25,10 +24,10 @@ class LegacyLogprobs:
     def add(self, offset: int, token_id: int, of: TokenLogprobs) -> None:
         token = _token_text(token_id)
         self.text_offset.append(offset)
-        self.token_logprobs.append(max(of.logprob, _LEAST))
+        self.token_logprobs.append(max(of.logprob, LEAST_LOGPROB))
         self.tokens.append(token)
-        top = {_token_text(other): max(logprob, _LEAST) for other, logprob in of.top}
-        self.top_logprobs.append(top | {token: max(of.logprob, _LEAST)})
+        top = {_token_text(other): max(logprob, LEAST_LOGPROB) for other, logprob in of.top}
+        self.top_logprobs.append(top | {token: max(of.logprob, LEAST_LOGPROB)})
 
     def take(self, before: int) -> LegacyLogprobs:
         """Remove and return those of the text's first `before` characters."""
@@ -80,7 +79,7 @@ class CompletionText:
         """What the answer adds; the last one sets `finish_reason`, and so does a stop string."""
         text = ""
         if self._one_by_one:
-            logprobs = _logprobs_of(answer)
+            logprobs = answer.logprobs
             for place, token_id in enumerate(answer.token_ids):
                 text += self._feed_one(token_id, logprobs[place] if logprobs else None)
                 if self.finish_reason is not None:
@@ -107,14 +106,6 @@ class CompletionText:
     def _delta(self, text: str) -> TextDelta:
         self._shown += len(text)
         return TextDelta(text, None if self._pending is None else self._pending.take(self._shown))
-
-
-def _logprobs_of(answer: Answer) -> Sequence[TokenLogprobs]:
-    match answer.event:
-        case Logprobs(tokens=logprobs) | Finished(logprobs=logprobs):
-            return logprobs
-        case _:
-            return ()
 
 
 def _token_text(token_id: int) -> str:

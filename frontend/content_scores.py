@@ -8,7 +8,9 @@ from frontend.triton import Answer
 from gpt_oss_triton.errors import InternalError
 from gpt_oss_triton.harmony.answer import AnswerDelta, AnswerText
 from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL
-from gpt_oss_triton.wire import Finished, Logprobs, TokenLogprobs
+from gpt_oss_triton.wire import TokenLogprobs
+
+LEAST_LOGPROB = -9999.0  # OpenAI's for what is all but impossible; JSON has no infinity
 
 
 class TokenScore(Struct, frozen=True):
@@ -35,11 +37,10 @@ class ContentScores:
 
     def feed(self, answer: Answer) -> list[AnswerDelta]:
         """Raises InternalError when the engine has not scored every token."""
-        entries = _entries(answer)
-        if len(entries) != len(answer.token_ids):
+        if len(answer.logprobs) != len(answer.token_ids):
             raise InternalError("The engine left out log-probabilities.")
         deltas = []
-        for token, logprobs in zip(answer.token_ids, entries, strict=True):
+        for token, logprobs in zip(answer.token_ids, answer.logprobs, strict=True):
             new = self._text.feed((token,))
             if token < FIRST_SPECIAL and self._text.in_content:
                 self._waiting.append(TokenScore(token, logprobs))
@@ -54,13 +55,3 @@ class ContentScores:
             return delta
         scores, self._waiting = self._waiting, []
         return ScoredDelta(delta.kind, delta.text, scores=scores)
-
-
-def _entries(answer: Answer) -> list[TokenLogprobs]:
-    match answer.event:
-        case Logprobs(tokens):
-            return tokens
-        case Finished(logprobs=logprobs):
-            return logprobs
-        case _:
-            return []

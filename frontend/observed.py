@@ -33,7 +33,7 @@ class Observed:
             await self.app(scope, receive, send)
             return
         record = _record_of(scope)
-        scope.setdefault("state", {}).update(record=record, request_id=record.request_id)
+        scope.setdefault("state", {})["record"] = record
 
         async def counting_send(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Self
 
 from frontend.admission.ask import Ask
-from frontend.chat_request import Chat
 from frontend.dispatch import Dispatch
 from frontend.routing.sessions import Turn
+from frontend.run_request import RunRequest
 from frontend.service import Service
 from frontend.triton import Answer
 from gpt_oss_triton.errors import ServiceError
@@ -26,9 +26,9 @@ class Run:
         ServiceError: from `accepted` and the iteration, as `Dispatch`.
     """
 
-    def __init__(self, service: Service, chat: Chat, ask: Ask, turn: Turn, request_id: str) -> None:
+    def __init__(self, service: Service, request: RunRequest, ask: Ask, turn: Turn, request_id: str) -> None:
         self._service = service
-        self._chat = chat
+        self._request = request
         self._ask = ask
         self._turn = turn
         self._request_id = request_id
@@ -57,14 +57,14 @@ class Run:
             raise self._stopped
         service, record = self._service, self._ask.record
         cache = service.response_cache
-        key = service.cache_key(self._ask.caller, self._ask.ensemble, self._chat)
+        key = service.cache_key(self._ask.caller, self._ask.ensemble, self._request)
         self._answers = None if key is None else cache.replay(key)
         if self._answers is not None:
             record.response_cache = "hit"
             service.admission.pass_by(self._ask)
             return
         record.response_cache = None if key is None else "miss"
-        dispatch = service.dispatch(self._ask, self._chat, self._turn, self._request_id)
+        dispatch = service.dispatch(self._ask, self._request, self._turn, self._request_id)
         self._dispatch = await self._held.enter_async_context(dispatch)
         await self._dispatch.accepted()
         self._answers = self._dispatch if key is None else cache.record(key, self._dispatch)

@@ -20,7 +20,6 @@ from frontend.admission.degradation import Relief
 from frontend.background import BackgroundTasks
 from frontend.caller import Caller
 from frontend.chat_reply import fingerprint
-from frontend.chat_request import Chat
 from frontend.dispatch import Dispatch
 from frontend.engine_controls import EngineControls
 from frontend.generation import Generation
@@ -30,6 +29,7 @@ from frontend.routing.prefix_index import prefix_points
 from frontend.routing.router import Router
 from frontend.routing.sessions import Sessions, Turn
 from frontend.routing.target import Target, check_targets, make_targets
+from frontend.run_request import RunRequest
 from gpt_oss_triton.config import FrontendSettings
 from gpt_oss_triton.errors import ConfigurationError, EngineUnavailable, ModelNotFound
 from gpt_oss_triton.telemetry import events
@@ -129,10 +129,10 @@ class Service:
                 f"There is no model {model[:64]!r}; served are: {known}.", param="model"
             ) from None
 
-    def cache_key(self, caller: Caller, ensemble: str, chat: Chat) -> bytes | None:
+    def cache_key(self, caller: Caller, ensemble: str, request: RunRequest) -> bytes | None:
         """Under which the response cache holds the answer; None where it keeps none."""
         return self.response_cache.key(
-            caller.salt, ensemble, fingerprint(self.load_of(ensemble)), chat.prompt, chat.options
+            caller.salt, ensemble, fingerprint(self.load_of(ensemble)), request.prompt, request.options
         )
 
     def load_of(self, ensemble: str, target: str | None = None) -> Load | None:
@@ -140,16 +140,16 @@ class Service:
         of_ensemble = [t for t in self.targets if t.ensemble == ensemble and target in (None, t.name)]
         return next((t.load for t in of_ensemble if t.load is not None), None)
 
-    def ask(self, chat: Chat, body: bytes, caller: Caller, turn: Turn, record: RequestRecord) -> Ask:
+    def ask(self, request: RunRequest, body: bytes, caller: Caller, turn: Turn, record: RequestRecord) -> Ask:
         """What admission and routing know of a request. Its prompt may be long: see `apart_if_large`."""
-        ensemble = self.resolve(chat.model)
-        estimate = self.admission.estimate(ensemble, chat.prompt, chat.options.max_tokens)
+        ensemble = self.resolve(request.model)
+        estimate = self.admission.estimate(ensemble, request.prompt, request.options.max_tokens)
         return Ask(
             ensemble=ensemble,
             caller=caller,
-            priority="low" if chat.flex else caller.priority,
+            priority="low" if request.flex else caller.priority,
             estimate=estimate,
-            prefix=prefix_points(chat.prompt, caller.salt, estimate.prompt_tokens),
+            prefix=prefix_points(request.prompt, caller.salt, estimate.prompt_tokens),
             session=turn.session,
             booking=_booking(body, caller),
             deadline=time.monotonic() + self.settings.request_timeout_s,
@@ -162,9 +162,9 @@ class Service:
             ask, booking=_booking(body, ask.caller), record=record, session=None, excluded=set(), first=ask
         )
 
-    def dispatch(self, ask: Ask, chat: Chat, turn: Turn, request_id: str) -> Dispatch:
+    def dispatch(self, ask: Ask, request: RunRequest, turn: Turn, request_id: str) -> Dispatch:
         """A request to enter, on whichever target admission finds for it."""
-        options = msgspec.structs.replace(chat.options, lease=turn.lease, cache_salt=ask.caller.salt)
+        options = msgspec.structs.replace(request.options, lease=turn.lease, cache_salt=ask.caller.salt)
         trace = ask.record.trace
         traceparent = trace.header(sampled=True) if self.telemetry.keeps(trace) else None
 
@@ -175,7 +175,7 @@ class Service:
                 watch,
                 self._background,
                 request_id=request_id,
-                prompt=chat.prompt,
+                prompt=request.prompt,
                 options=options,
                 accept_timeout_s=self.settings.accept_timeout_s,
                 deadline_s=max(0.0, ask.deadline - time.monotonic()),

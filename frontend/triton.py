@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -57,6 +57,15 @@ class Answer:
 
     token_ids: list[int]
     event: wire.Event | None
+
+    @property
+    def logprobs(self) -> Sequence[wire.TokenLogprobs]:
+        """Of its tokens, where they were asked for."""
+        match self.event:
+            case wire.Logprobs(tokens=logprobs) | wire.Finished(logprobs=logprobs):
+                return logprobs
+            case _:
+                return ()
 
 
 class AnswerStream:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from frontend.answer_format import JsonObjectFormat, TextFormat
 from frontend.chat_messages import FunctionName
 from frontend.chat_request import MAX_TOP_LOGPROBS, Effort
 from frontend.generation_fields import Seed, ServiceTier, TokenLimit, check_stream
@@ -37,14 +38,6 @@ class Reasoning(Struct, forbid_unknown_fields=True):
     mode: Literal["standard"] | None = None
 
 
-class PlainText(Struct, tag_field="type", tag="text", forbid_unknown_fields=True, frozen=True):
-    pass
-
-
-class JsonObject(Struct, tag_field="type", tag="json_object", forbid_unknown_fields=True):
-    pass
-
-
 class JsonSchema(Struct, tag_field="type", tag="json_schema", forbid_unknown_fields=True):
     name: FunctionName
     schema: dict[str, Any]
@@ -53,7 +46,7 @@ class JsonSchema(Struct, tag_field="type", tag="json_schema", forbid_unknown_fie
 
 
 class TextConfig(Struct, forbid_unknown_fields=True, frozen=True):
-    format: PlainText | JsonObject | JsonSchema = PlainText()
+    format: TextFormat | JsonObjectFormat | JsonSchema = TextFormat()
     verbosity: Literal["low", "medium", "high"] | None = None
 
 

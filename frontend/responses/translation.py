@@ -19,9 +19,7 @@ from frontend.responses.request import (
     CreateResponse,
     Function,
     FunctionChoice,
-    JsonObject,
     JsonSchema,
-    PlainText,
 )
 from frontend.run_context import params_renamed
 from gpt_oss_triton.errors import InvalidRequest, UnsupportedParameter
@@ -137,11 +135,13 @@ def _choice(choice: str | dict[str, Any]) -> function_tools.Choice:
     return function_tools.FunctionChoice(function_tools.NamedFunction(named.name))
 
 
-def _format(wanted: PlainText | JsonObject | JsonSchema) -> answer_format.Format:
+def _format(
+    wanted: answer_format.TextFormat | answer_format.JsonObjectFormat | JsonSchema,
+) -> answer_format.Format:
     match wanted:
-        case PlainText():
+        case answer_format.TextFormat():
             return answer_format.TextFormat()
-        case JsonObject():
+        case answer_format.JsonObjectFormat():
             return answer_format.JsonObjectFormat()
         case JsonSchema():
             schema = answer_format.JsonSchema(wanted.name, wanted.description, wanted.schema, wanted.strict)

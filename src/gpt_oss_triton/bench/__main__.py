@@ -4,7 +4,6 @@ used."""
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import random
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt_oss_triton.bench.arguments import parse
+from gpt_oss_triton.bench.rows import say
 from gpt_oss_triton.bench.workload import Workload, repeat
 from gpt_oss_triton.errors import ConfigurationError
 
@@ -106,12 +106,12 @@ def _bench_interference(args: argparse.Namespace) -> None:
     if args.url:
         endpoint = Endpoint(args.url, args.model, args.key, args.completions)
         for n in range(args.repeat):
-            _say(interference.measure_http_interference(endpoint, neighbours, n))
+            say(interference.measure_http_interference(endpoint, neighbours, n))
         return
     longest = max(args.long_words, args.prompt_words + args.max_tokens)
     engine = _engine(args.checkpoint, args.threads, max_context=longest + 512)
     for n in range(args.repeat):
-        _say(interference.measure_engine_interference(engine, neighbours, n))
+        say(interference.measure_engine_interference(engine, neighbours, n))
     engine.close()
 
 
@@ -128,7 +128,7 @@ def _bench_overhead(args: argparse.Namespace) -> None:
         measure_http(endpoint, workload.warm_up, 2)
         measure_engine(engine, workload.warm_up, 2)
         try:
-            _say(measure_overhead(engine, endpoint, workload, streams, args.repeat, _say))
+            say(measure_overhead(engine, endpoint, workload, streams, args.repeat, say))
         except RuntimeError as error:
             raise SystemExit(str(error)) from None
     engine.close()
@@ -147,7 +147,7 @@ def _bench_replay(args: argparse.Namespace) -> None:
         args.streams,
         args.seed,
     )
-    _say(measure_replay(Endpoint(args.url, args.model, args.key), conversations))
+    say(measure_replay(Endpoint(args.url, args.model, args.key), conversations))
 
 
 def _bench_overload(args: argparse.Namespace) -> None:
@@ -164,10 +164,6 @@ def _bench_overload(args: argparse.Namespace) -> None:
         raise SystemExit("--flood needs --keys")
     else:
         measure_flood(plan, args.keys.read_text().split(), args.flood, args.normal)
-
-
-def _say(row: dict[str, float | int | str]) -> None:
-    print(json.dumps(row), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

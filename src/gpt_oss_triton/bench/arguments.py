@@ -17,7 +17,7 @@ EXAMPLES = """examples:
   scripts/bench overhead --checkpoint /tmp/bench        the same requests through both, by turns: HTTP's share
   scripts/bench overload --multiples 0.8 1 2 4 10       more than it can serve: who gets what, and how soon
   scripts/bench overload --flood 10 --keys keys.txt     one API key of many floods it
-  scripts/bench replay --url http://127.0.0.1:8000/v1   the same, with conversations over several turns
+  scripts/bench replay --url http://127.0.0.1:8000/v1   conversations over several turns, as `http` asks single questions
 
 Each row is one JSON line; the last one holds the medians, if there are several. Compare two things side by
 side in one sitting and quote their ratio: machines drift."""

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
+from gpt_oss_triton.bench.rows import Row
 from gpt_oss_triton.bench.workload import Answer, Workload, figures
 from gpt_oss_triton.engine.protocol import (
     Engine,
@@ -22,9 +23,7 @@ from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL
 from gpt_oss_triton.wire import GenerationOptions
 
 
-def measure_engine(
-    engine: Engine, workload: Workload, streams: int, round_number: int = 0
-) -> dict[str, float | int | str]:
+def measure_engine(engine: Engine, workload: Workload, streams: int, round_number: int = 0) -> Row:
     """One row of figures for `streams` concurrent callers."""
     prompts = [render_plain(text) for text in workload.prompts(streams, round_number)]
     options = GenerationOptions(temperature=0, max_tokens=workload.output_tokens, ignore_eos=True)

@@ -10,6 +10,7 @@ import msgspec
 import uvloop
 
 from gpt_oss_triton.bench.plain_http import PlainHttp
+from gpt_oss_triton.bench.rows import Row
 from gpt_oss_triton.bench.workload import Answer, Workload, figures
 
 _TIMEOUT_S = 600  # without an event
@@ -25,16 +26,12 @@ class Endpoint:
     completions: bool = False
 
 
-def measure_http(
-    endpoint: Endpoint, workload: Workload, streams: int, round_number: int = 0
-) -> dict[str, float | int | str]:
+def measure_http(endpoint: Endpoint, workload: Workload, streams: int, round_number: int = 0) -> Row:
     """One row of figures for `streams` concurrent callers."""
     return uvloop.run(_measure(endpoint, workload, streams, round_number))
 
 
-async def _measure(
-    endpoint: Endpoint, workload: Workload, streams: int, round_number: int
-) -> dict[str, float | int | str]:
+async def _measure(endpoint: Endpoint, workload: Workload, streams: int, round_number: int) -> Row:
     prompts = iter(workload.prompts(streams, round_number))
     answers: list[Answer] = []
     async with PlainHttp(endpoint.url) as client:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from gpt_oss_triton.bench.engine import measure_prompt
 from gpt_oss_triton.bench.http import Endpoint, ask
 from gpt_oss_triton.bench.plain_http import PlainHttp
+from gpt_oss_triton.bench.rows import Row, milliseconds, ratio
 from gpt_oss_triton.bench.running_streams import POLL_S, RunningStreams, gaps
-from gpt_oss_triton.bench.workload import Answer, Workload, milliseconds
+from gpt_oss_triton.bench.workload import Answer, Workload
 from gpt_oss_triton.engine.protocol import Engine
 from gpt_oss_triton.harmony.render import render_plain
 
 ALONE_TOKENS = 128  # that each stream has before the long prompt comes
 VISIBLE = 16  # tokens, of which the first that can be seen through HTTP is one
-Row = dict[str, float | int | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,6 @@ def _figures(
         "beside_gaps": len(beside),
         "beside_gap_p50_ms": p50,
         "beside_gap_p95_ms": p95,
-        "p95_to_p50": _ratio(p95, p50),
-        "p95_to_alone_p50": _ratio(p95, milliseconds(before, 0.5)),
+        "p95_to_p50": ratio(p95, p50),
+        "p95_to_alone_p50": ratio(p95, milliseconds(before, 0.5)),
     }
-
-
-def _ratio(value: float, to: float) -> float:
-    return round(value / to, 2) if to else float("nan")  # several tokens in one event have no gap

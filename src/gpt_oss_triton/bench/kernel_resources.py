@@ -27,7 +27,7 @@ from gpt_oss_triton.checkpoint.shapes import SHAPES, Shape
 from gpt_oss_triton.kernels.gpu.decode_attention import choose_splits, decode_attention
 from gpt_oss_triton.kernels.gpu.moe_gemm import gemm_mixture
 from gpt_oss_triton.kernels.gpu.moe_gemv import gemv_mixture
-from gpt_oss_triton.kernels.gpu.norm import add_rms_norm
+from gpt_oss_triton.kernels.gpu.norm import rms_norm
 from gpt_oss_triton.kernels.gpu.prefill_attention import prefill_attention
 from gpt_oss_triton.kernels.gpu.rope import rotate_and_store
 from gpt_oss_triton.kernels.gpu.routing import route
@@ -137,9 +137,7 @@ def launches(shape: Shape, gpu: Gpu) -> dict[str, Callable[[], object]]:
     qkv = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
     angles = empty(64, shape.head_dim // 2)
     return {
-        "norm": lambda: add_rms_norm(
-            empty(64, shape.hidden), empty(64, shape.hidden), empty(shape.hidden), 1e-5
-        ),
+        "norm": lambda: rms_norm(empty(64, shape.hidden), empty(shape.hidden), 1e-5),
         "rope": lambda: rotate_and_store(
             empty(64, qkv), angles, angles, keys, values, empty(64, dtype=torch.int64), shape.heads
         ),

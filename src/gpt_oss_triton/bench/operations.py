@@ -14,6 +14,7 @@ import torch
 
 from gpt_oss_triton.bench.machine_limit import Clock
 from gpt_oss_triton.bench.model_work import chosen_experts
+from gpt_oss_triton.bench.rows import Row
 from gpt_oss_triton.engine.batch import BatchBuilder, Segment
 from gpt_oss_triton.engine.cache_size import make_cache
 from gpt_oss_triton.engine.model import Model
@@ -32,7 +33,7 @@ Call = tuple[str, Callable[[], object], float]  # its name, what it computes, an
 @torch.inference_mode()
 def measure_operations(
     directory: Path, clock: Clock, dtype: torch.dtype, sequences: list[int], limit: float
-) -> Iterator[dict[str, float | int | str]]:
+) -> Iterator[Row]:
     """A row of figures for each operation and number of sequences. `limit`: bytes that memory gives in a second."""
     device = clock.device
     config = ModelConfig.from_checkpoint(directory)

@@ -12,10 +12,9 @@ from statistics import median
 
 from gpt_oss_triton.bench.engine import measure_engine
 from gpt_oss_triton.bench.http import Endpoint, measure_http
+from gpt_oss_triton.bench.rows import Row
 from gpt_oss_triton.bench.workload import Workload
 from gpt_oss_triton.engine.protocol import Engine
-
-Row = dict[str, float | int | str]
 
 
 def measure_overhead(

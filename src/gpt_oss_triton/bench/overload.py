@@ -7,16 +7,15 @@ it, without waiting for answers. Or one API key floods the server while others s
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass
 
 from gpt_oss_triton.bench.open_loop import Requests, Sent, Source, closed_loop
 from gpt_oss_triton.bench.plain_http import PlainHttp
+from gpt_oss_triton.bench.rows import Row, milliseconds, ratio, say
 
 REFERENCE = 0.8  # the multiple whose time to first token the others are held to
 _PAUSE_S = 2.0  # between two measurements
-Row = dict[str, float | int | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +41,21 @@ class Plan:
 def measure_multiples(plan: Plan, multiples: list[float], key: str | None) -> None:
     """Print one JSON line for each multiple, then what they come to."""
     rows = asyncio.run(_multiples(plan, multiples, key))
-    peak = max(float(row["goodput"]) for row in rows)
+    peak = max(row["goodput"] for row in rows)
     reference = next((row for row in rows if row["multiple"] == REFERENCE), rows[0])
-    loaded = [row for row in rows if float(row["multiple"]) >= 1] or rows
-    slowest = max(float(row["ttft_p95_ms"]) for row in loaded)
-    _print(
+    loaded = [row for row in rows if row["multiple"] >= 1] or rows
+    say(
         {
             "peak_goodput": peak,
-            "least_goodput_share": _ratio(min(float(row["goodput"]) for row in loaded), peak),
-            "most_ttft_ratio": _ratio(slowest, float(reference["ttft_p95_ms"])),
-            "refusal_p99_ms": max(float(row["refusal_p99_ms"]) for row in rows),
+            "least_goodput_share": ratio(min(row["goodput"] for row in loaded), peak),
+            "most_ttft_ratio": ratio(_most(loaded, "ttft_p95_ms"), reference["ttft_p95_ms"]),
+            "refusal_p99_ms": _most(rows, "refusal_p99_ms"),
         }
     )
+
+
+def _most(rows: list[Row], name: str) -> float | None:
+    return max((row[name] for row in rows if row[name] is not None), default=None)
 
 
 def measure_flood(plan: Plan, keys: list[str], flood: float, normal: float) -> None:
@@ -76,7 +78,7 @@ async def _multiples(plan: Plan, multiples: list[float], key: str | None) -> lis
             rows.append(
                 {"multiple": multiple, "offered": round(source.rate, 2), **figures(source.sent, *window)}
             )
-            _print(rows[-1])
+            say(rows[-1])
     return rows
 
 
@@ -90,12 +92,12 @@ async def _flood(plan: Plan, keys: list[str], flood: float, normal: float) -> No
             flooder = Source(rate, f"{plan.seed}/flood", keys[0], plan.obey)
             window = await _run(client, plan, [*others, flooder] if rate else others)
             row = figures([sent for source in others for sent in source.sent], *window)
-            goodput[name] = float(row["goodput"])
-            _print({"flood": name, "group": "others", "offered": round(normal * capacity, 2), **row})
+            goodput[name] = row["goodput"]
+            say({"flood": name, "group": "others", "offered": round(normal * capacity, 2), **row})
             if rate:
                 row = figures(flooder.sent, *window)
-                _print({"flood": name, "group": "flooder", "offered": round(rate, 2), **row})
-        _print({"others_keep": _ratio(goodput["with"], goodput["without"])})
+                say({"flood": name, "group": "flooder", "offered": round(rate, 2), **row})
+        say({"others_keep": ratio(goodput["with"], goodput["without"])})
 
 
 async def _capacity(client: PlainHttp, plan: Plan, key: str | None) -> float:
@@ -105,7 +107,7 @@ async def _capacity(client: PlainHttp, plan: Plan, key: str | None) -> float:
     begin = time.perf_counter() + plan.warm_up_s
     sent = await closed_loop(client, plan.requests, plan.streams, plan.warm_up_s + plan.seconds, key)
     row = figures(sent, begin, begin + plan.seconds)
-    _print({"streams": plan.streams, **row})
+    say({"streams": plan.streams, **row})
     await asyncio.sleep(_PAUSE_S)
     return float(row["goodput"])
 
@@ -135,26 +137,11 @@ def figures(sent: list[Sent], begin: float, end: float) -> Row:
         "admitted": len(first_tokens),
         "refused": len(refusals),
         "failed": len(failed),
-        "ttft_p50_ms": _ms(first_tokens, 0.5),
-        "ttft_p95_ms": _ms(first_tokens, 0.95),
-        "refusal_p50_ms": _ms(refusals, 0.5),
-        "refusal_p99_ms": _ms(refusals, 0.99),
+        "ttft_p50_ms": milliseconds(first_tokens, 0.5),
+        "ttft_p95_ms": milliseconds(first_tokens, 0.95),
+        "refusal_p50_ms": milliseconds(refusals, 0.5),
+        "refusal_p99_ms": milliseconds(refusals, 0.99),
         "obeyed": len(obeyed),
         "obeyed_admitted": sum(s.ok for s in obeyed),
     }
     return {**row, "first_error": failed[0]} if failed else row
-
-
-def _ratio(value: float, to: float) -> float:
-    return round(value / to, 3) if to else 0.0
-
-
-def _ms(seconds: list[float], quantile: float) -> float:
-    if not seconds:
-        return 0.0
-    ordered = sorted(seconds)
-    return round(1000 * ordered[min(len(ordered) - 1, int(quantile * len(ordered)))], 1)
-
-
-def _print(row: Row) -> None:
-    print(json.dumps(row), flush=True)  # noqa: T201

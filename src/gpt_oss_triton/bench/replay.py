@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import httpx
 
 from gpt_oss_triton.bench.http import Endpoint
+from gpt_oss_triton.bench.rows import Row
 from gpt_oss_triton.bench.workload import WORDS
 
 
@@ -58,12 +59,12 @@ class _Sums:
     first_error: str | None = None
 
 
-def measure_replay(endpoint: Endpoint, conversations: Conversations) -> dict[str, float | int | str]:
+def measure_replay(endpoint: Endpoint, conversations: Conversations) -> Row:
     """One row of figures."""
     return asyncio.run(_measure(endpoint, conversations))
 
 
-async def _measure(endpoint: Endpoint, conversations: Conversations) -> dict[str, float | int | str]:
+async def _measure(endpoint: Endpoint, conversations: Conversations) -> Row:
     sums = _Sums()
     rng = random.Random(conversations.seed)
     talks = conversations.talks()
@@ -78,7 +79,7 @@ async def _measure(endpoint: Endpoint, conversations: Conversations) -> dict[str
         for _ in range(conversations.turns):  # everybody goes on once before anybody goes on twice
             order = rng.sample(talks, len(talks))
             await asyncio.gather(*(stream(order) for _ in range(conversations.streams)))
-    row: dict[str, float | int | str] = {
+    row: Row = {
         "ok": sums.ok,
         "failed": sums.failed,
         "prompt_tokens": sums.prompt_tokens,

@@ -9,7 +9,6 @@ error.
 from __future__ import annotations
 
 import gc
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from gpt_oss_triton.bench.engine import measure_engine, measure_prompt, random_p
 from gpt_oss_triton.bench.machine_limit import Clock, device_name
 from gpt_oss_triton.bench.model_work import ModelWork
 from gpt_oss_triton.bench.operations import measure_operations
+from gpt_oss_triton.bench.rows import say
 from gpt_oss_triton.bench.workload import Workload
 from gpt_oss_triton.checkpoint import build_checkpoint
 from gpt_oss_triton.checkpoint.progress_line import ProgressLine
@@ -61,28 +61,28 @@ def measure_shape(
     device, dtype = runner.device, runner.dtype
     clock = Clock(device)
     limit = clock.bandwidth()
-    _say(
-        checkpoint=directory.name, device=device_name(device), dtype=str(dtype),
-        read_limit_gb_per_s=round(limit / 1e9, 1),
-    )  # fmt: skip
+    say({
+        "checkpoint": directory.name, "device": device_name(device), "dtype": str(dtype),
+        "read_limit_gb_per_s": round(limit / 1e9, 1),
+    })  # fmt: skip
     work = ModelWork.on_this_machine(runner.config, dtype, device)
     engine = NativeEngine(runner, settings, directory.name)
     measure_engine(engine, workload.warm_up, 2)
     for count in streams:
         row = measure_engine(engine, workload, count)
         possible = limit / _bytes_per_token(work, workload, count)
-        _say(
-            **row, limit_tokens_per_s=round(possible, 1),
-            of_limit=round(float(row["output_tokens_per_s"]) / possible, 3),
-        )  # fmt: skip
+        say({
+            **row, "limit_tokens_per_s": round(possible, 1),
+            "of_limit": round(float(row["output_tokens_per_s"]) / possible, 3),
+        })  # fmt: skip
     for length in prompt_tokens:
-        _say(prompt_tokens=length, ttft_p50_ms=round(_time_to_first_token(engine, length) * 1e3, 1))
+        say({"prompt_tokens": length, "ttft_p50_ms": round(_time_to_first_token(engine, length) * 1e3, 1)})
     engine.close()
     runner.close()
     del engine, runner  # their memory is needed
     gc.collect()
     for figures in measure_operations(directory, clock, dtype, OPERATION_SEQUENCES, limit):
-        _say(**figures)
+        say(figures)
 
 
 def _bytes_per_token(work: ModelWork, workload: Workload, streams: int) -> float:
@@ -93,7 +93,3 @@ def _bytes_per_token(work: ModelWork, workload: Workload, streams: int) -> float
 def _time_to_first_token(engine: NativeEngine, length: int) -> float:
     """Seconds; the median of several prompts, none of which another one's prefix helps."""
     return median(measure_prompt(engine, random_prompt(length, n)) for n in range(PROMPT_ROUNDS))
-
-
-def _say(**figures: float | int | str) -> None:
-    print(json.dumps(figures), flush=True)  # noqa: T201

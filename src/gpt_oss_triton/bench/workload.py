@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
+
+from gpt_oss_triton.bench.rows import Row, milliseconds, say
 
 _VOCABULARY = (
     "time year people way day man thing woman life child world school state family student group country "
@@ -49,11 +50,11 @@ class Answer:
     error: str | None = None
 
 
-def figures(streams: int, answers: list[Answer], seconds: float) -> dict[str, float | int | str]:
+def figures(streams: int, answers: list[Answer], seconds: float) -> Row:
     """One row of results: rates per second, latencies in milliseconds."""
     good = [answer for answer in answers if answer.error is None and answer.arrivals]
     gaps = [b - a for answer in good for a, b in zip(answer.arrivals, answer.arrivals[1:], strict=False)]
-    row: dict[str, float | int | str] = {
+    row: Row = {
         "streams": streams,
         "ok": len(good),
         "failed": len(answers) - len(good),
@@ -67,23 +68,13 @@ def figures(streams: int, answers: list[Answer], seconds: float) -> dict[str, fl
     return {**row, "first_error": errors[0]} if errors else row
 
 
-def milliseconds(seconds: list[float], quantile: float) -> float:
-    """That quantile, NaN of nothing."""
-    if not seconds:
-        return float("nan")
-    ordered = sorted(seconds)
-    return round(1000 * ordered[min(len(ordered) - 1, int(quantile * len(ordered)))], 1)
-
-
-def repeat(
-    measure: Callable[[int, int], dict[str, float | int | str]], streams: list[int], rounds: int
-) -> None:
+def repeat(measure: Callable[[int, int], Row], streams: list[int], rounds: int) -> None:
     """Measure every number of streams `rounds` times in turn; print each row, then the medians, as JSON lines."""
     rows: dict[int, list[float]] = {n: [] for n in streams}
     for round_number in range(rounds):
         for n in streams:
             row = measure(n, round_number)
             rows[n].append(float(row["output_tokens_per_s"]))
-            print(json.dumps(row), flush=True)  # noqa: T201
+            say(row)
     medians = {n: median(values) for n, values in rows.items()}
-    print(json.dumps({"median_output_tokens_per_s": medians}), flush=True)  # noqa: T201
+    say({"median_output_tokens_per_s": medians})

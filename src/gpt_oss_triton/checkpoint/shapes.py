@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gpt_oss_triton.options import VOCABULARY
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -17,7 +19,7 @@ class Shape:
     head_dim: int
     intermediate: int
     experts_per_token: int = 4
-    vocabulary: int = 201_088
+    vocabulary: int = VOCABULARY
     sliding_window: int = 128  # tokens
 
 

@@ -10,8 +10,8 @@ from tokenizers import AddedToken, Tokenizer
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from gpt_oss_triton.checkpoint.json_file import write_json
+from gpt_oss_triton.harmony.tokens import FIRST_SPECIAL
 
-_RANKED = 199_998  # ids below are ordinary tokens, each id its merge rank
 _LAST_SPECIAL = 200_018  # the published tokenizer names no later one; ids up to 201,087 are padding
 _END_OF_PROMPT = "<|endofprompt|>"  # what the published tokenizer calls 200018; harmony has it as reserved
 
@@ -36,7 +36,7 @@ class _HarmonyConverter(TikTokenConverter):  # type: ignore[misc]  # transformer
     @staticmethod
     def load_tiktoken_bpe(tiktoken_url: str) -> dict[bytes, int]:
         decode = load_harmony_encoding(tiktoken_url)._inner.decode_bytes
-        return {decode([rank]): rank for rank in range(_RANKED)}
+        return {decode([rank]): rank for rank in range(FIRST_SPECIAL)}
 
 
 def build_tokenizer() -> Tokenizer:
@@ -72,7 +72,7 @@ def write_tokenizer_files(directory: Path) -> None:
 
 def _special_tokens() -> list[str]:
     decode = load_harmony_encoding(HarmonyEncodingName.HARMONY_GPT_OSS)._inner.decode_bytes
-    return [decode([token]).decode() for token in range(_RANKED, _LAST_SPECIAL)] + [_END_OF_PROMPT]
+    return [decode([token]).decode() for token in range(FIRST_SPECIAL, _LAST_SPECIAL)] + [_END_OF_PROMPT]
 
 
 def _flags(added: AddedToken) -> dict[str, object]:

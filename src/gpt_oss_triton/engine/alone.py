@@ -46,13 +46,14 @@ class _Start:
         self._config, self._settings, self._model = b.config, b.settings, model
         self._device, self._dtype = b.device, b.dtype
         # Plain torch reads counts back from the GPU, which a graph cannot, and so do experts that are not packed.
-        self._has_graphs = b.device.type == "cuda" and b.config.mxfp4 and why_no_gpu_kernels(b.device) is None
+        has_graphs = b.device.type == "cuda" and b.config.mxfp4 and why_no_gpu_kernels(b.device) is None
+        self._aside = torch.cuda.Stream(b.device) if has_graphs else None  # type: ignore[no-untyped-call]
 
     def executor(self, blocks: int) -> LocalExecutor:
         config, size = self._config, self._settings.block_size
         cache = make_cache(config, Part.whole(config), blocks, size, self._dtype, self._device)
         builder = BatchBuilder(size, self._device)
-        return LocalExecutor(self._model, cache, builder, self._graphs(cache) if self._has_graphs else None)
+        return LocalExecutor(self._model, cache, builder, self._graphs(cache))
 
     @torch.inference_mode()
     def rehearse(self) -> int:
@@ -83,7 +84,9 @@ class _Start:
         return torch.cuda.mem_get_info(self._device)[0]
 
     @torch.inference_mode()
-    def _graphs(self, cache: torch.Tensor) -> DecodeGraphs:
+    def _graphs(self, cache: torch.Tensor) -> DecodeGraphs | None:
+        if self._aside is None:
+            return None
         began = time.monotonic()
         graphs = DecodeGraphs(
             self._model,
@@ -91,7 +94,7 @@ class _Start:
             block_size=self._settings.block_size,
             most_sequences=self._settings.max_sequences,
             most_blocks=-(-longest(self._settings, self._config) // self._settings.block_size),
-            record=cuda_recorder(),
+            record=cuda_recorder(self._aside),
         )
         log.info("decode graphs recorded in %.1f s", time.monotonic() - began)
         return graphs

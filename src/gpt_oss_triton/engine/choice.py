@@ -24,12 +24,12 @@ class Machine:
 
     Attributes:
         vllm: it is installed where this process runs.
-        gpus: bytes of memory of each GPU.
+        gpus: how many.
         nvidia: they are NVIDIA's.
     """
 
     vllm: bool
-    gpus: tuple[int, ...] = ()
+    gpus: int = 0
     nvidia: bool = True
 
 
@@ -55,11 +55,7 @@ def make_engine(settings: EngineSettings, checkpoint: Callable[[], Path]) -> Eng
         log.warning("engine scripted: answers are replayed from %s, no model is computed", settings.script)
         return ScriptedEngine(Script.read(settings.script), settings)
     directory = checkpoint()
-    choice = (
-        choose(settings, weight_bytes(directory), machine())
-        if settings.engine == "auto"
-        else Choice(settings.engine, "configured")
-    )
+    choice = choose(machine()) if settings.engine == "auto" else Choice(settings.engine, "configured")
     log.info("engine %s: %s", choice.engine, choice.reason)
     if choice.engine == "vllm":
         # Triton's stub gives Python no locale, and vLLM reads files of UTF-8 in the locale's encoding.
@@ -72,51 +68,25 @@ def make_engine(settings: EngineSettings, checkpoint: Callable[[], Path]) -> Eng
     return NativeEngine.from_settings(settings, directory)
 
 
-def choose(settings: EngineSettings, weights: int, on: Machine) -> Choice:
-    """What `auto` means here: the native engine, unless only vLLM can do what is asked.
-
-    Args:
-        weights: bytes of the checkpoint.
+def choose(on: Machine) -> Choice:
+    """What `auto` means here: the native engine, unless only vLLM can compute here.
 
     Raises:
         ConfigurationError: vLLM would be needed, and is not installed.
     """
-    need = _beyond_native(settings, weights, on)
-    if need is None:
+    if on.nvidia or not on.gpus:
         installed = "is installed too" if on.vllm else "is not installed"
         return Choice(NATIVE.engine, f"it serves all that is configured; vLLM {installed}")
     if not on.vllm:
         raise ConfigurationError(
-            f"the native engine does not serve this: {need}; and vLLM is not installed here."
+            "the native engine's kernels are for NVIDIA's GPUs, and vLLM is not installed here."
         )
-    return Choice(VLLM.engine, f"the native engine does not serve this: {need}")
-
-
-def _beyond_native(settings: EngineSettings, weights: int, on: Machine) -> str | None:
-    """What the native engine lacks here; None when it lacks nothing."""
-    if on.gpus and not on.nvidia:
-        return "its kernels are for NVIDIA's GPUs"
-    if settings.gpu_mode not in ("auto", *NATIVE.gpu_modes):
-        return f"gpu_mode {settings.gpu_mode}"
-    spreads = len(NATIVE.gpu_modes) > 1
-    if settings.gpu_mode == "auto" and not spreads and len(on.gpus) > 1 and weights > max(on.gpus):
-        return (
-            f"the weights ({weights / 2**30:.0f} GiB) fit on none of the {len(on.gpus)} GPUs "
-            f"(largest: {max(on.gpus) / 2**30:.0f} GiB)"
-        )
-    return None
+    return Choice(VLLM.engine, "the native engine's kernels are for NVIDIA's GPUs")
 
 
 def machine() -> Machine:
     """This one."""
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    sizes = tuple(torch.cuda.get_device_properties(index).total_memory for index in range(count))
-    installed = importlib.util.find_spec("vllm") is not None
-    return Machine(installed, sizes, nvidia=torch.version.hip is None)
-
-
-def weight_bytes(checkpoint: Path) -> int:
-    """Of its files, which is what an engine holds of it at least."""
-    return sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return Machine(importlib.util.find_spec("vllm") is not None, gpus, nvidia=torch.version.hip is None)

@@ -44,7 +44,7 @@ class DecodeGraphs:
         Args:
             cache: what the recorded steps read and write from now on.
             most_blocks: of one sequence.
-            record: `cuda_recorder()`, or what stands in for it.
+            record: `cuda_recorder`'s, or what stands in for it.
         """
         device = cache.device
         self._tokens, self._positions = torch.zeros(2, most_sequences, dtype=torch.int64, device=device)
@@ -120,13 +120,16 @@ def _copy(to: torch.Tensor, values: list[int]) -> None:
     to[: len(values)].copy_(held, non_blocking=True)
 
 
-def cuda_recorder() -> Record:
-    """Records CUDA graphs that share one pool of memory."""
+def cuda_recorder(aside: torch.cuda.Stream) -> Record:
+    """Records CUDA graphs that share one pool of memory.
+
+    Args:
+        aside: where each step runs once before it is recorded. cuBLAS keeps a workspace for each stream that it has seen.
+    """
     pool = torch.cuda.graph_pool_handle()
 
     def record(compute: Compute) -> Compute:
         # Kernels are compiled and libraries make their workspaces when they are first used: not while recording.
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             compute()

@@ -73,9 +73,6 @@ class BlockPool:
         """Blocks that `allocate` could hand out now."""
         return len(self._free) + len(self._cached)
 
-    def blocks_for(self, tokens: int) -> int:
-        return -(-tokens // self.block_size)
-
     def match(self, names: Sequence[BlockHash]) -> list[int]:
         """The blocks that hold the longest prefix of `names`. Nothing is taken: see `take`."""
         found = []

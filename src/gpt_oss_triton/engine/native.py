@@ -1,6 +1,6 @@
 """The engine of this project: one thread that schedules, runs, samples and delivers.
 
-Callers on other threads only touch the inbox and the table of live sequences, under one lock.
+What callers on other threads touch, it touches under the one lock: the inbox, the live sequences, the scheduler.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ CLOSE_TIMEOUT_S = 10.0  # for the step that runs when the engine closes
 
 
 class NativeEngine:
-    """Implements `protocol.Engine` for one gpt-oss checkpoint on one device."""
+    """Implements `protocol.Engine` for one gpt-oss checkpoint."""
 
     def __init__(self, runner: Runner, settings: EngineSettings, checkpoint: str) -> None:
         self._runner = runner

@@ -18,9 +18,9 @@ from llguidance import LLMatcher
 from gpt_oss_triton.errors import InvalidRequest
 from gpt_oss_triton.harmony.check import check_schema
 from gpt_oss_triton.harmony.schema_work import check_work
+from gpt_oss_triton.options import MAX_GRAMMAR_CHARS
 
 MAX_SCHEMA_CHARS = 65_536  # as JSON; compiling 2,000 properties takes 0.1 s
-MAX_GRAMMAR_CHARS = 262_144
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 _MAX_REASON_CHARS = 256

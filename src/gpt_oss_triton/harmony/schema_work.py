@@ -10,12 +10,11 @@ them can end the process.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote
 
 from gpt_oss_triton.errors import InvalidRequest
+from gpt_oss_triton.harmony.pointer import resolve
 
 MAX_WORK = 5_000_000  # a few tenths of a second
 MAX_PATTERN_PROPERTIES = 64  # of a whole schema; comparing them takes 0.1 s
@@ -36,7 +35,6 @@ _OWN = frozenset(
         "maxLength", "pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
     }
 )  # fmt: skip
-_STEP = re.compile(r"(?:[^~]|~[01])*", re.DOTALL)
 
 
 def check_work(schema: dict[str, Any], param: str) -> None:
@@ -150,16 +148,10 @@ class _Judge:
         """What is at a place of the schema."""
         if not reference.startswith("#/"):
             raise self._fault(f"{reference[:64]!r} is no place in it, as #/$defs/name is.")
-        found: Any = self._root
-        for step in unquote(reference[2:]).split("/"):
-            name = step.replace("~1", "/").replace("~0", "~") if _STEP.fullmatch(step) else None
-            if isinstance(found, dict) and name in found:
-                found = found[name]
-            elif isinstance(found, list) and step.isdecimal() and int(step) < len(found):
-                found = found[int(step)]
-            else:
-                raise self._fault(f"there is nothing at {reference[:64]!r}.")
-        return found
+        try:
+            return resolve(self._root, reference)
+        except LookupError:
+            raise self._fault(f"there is nothing at {reference[:64]!r}.") from None
 
     def _fault(self, reason: str) -> InvalidRequest:
         return InvalidRequest(f"The schema cannot be enforced: {reason}", param=self._param)

@@ -13,6 +13,8 @@ from functools import cache, lru_cache
 
 from openai_harmony import HarmonyEncoding, HarmonyEncodingName, load_harmony_encoding
 
+from gpt_oss_triton.options import VOCABULARY
+
 FIRST_SPECIAL = 199_998  # ids below are text; from here on control tokens, reserved ids and padding
 END_OF_TEXT = 199_999
 RETURN = 200_002
@@ -25,7 +27,6 @@ CALL = 200_012
 
 STOP_IDS = frozenset({RETURN, CALL, END_OF_TEXT})  # end decoding; END does not, it closes one message
 
-_VOCABULARY = 201_088
 _MARKER = re.compile(r"(<\|[a-z0-9_]{1,32}\|>)")
 _CUT_EVERY = 256  # characters
 _HALF_WINDOW = 128
@@ -80,7 +81,7 @@ def encode_marked(text: str) -> list[int]:
 
 @cache
 def _special_ids() -> dict[str, int]:
-    named = {decode([token]): token for token in range(FIRST_SPECIAL, _VOCABULARY)}
+    named = {decode([token]): token for token in range(FIRST_SPECIAL, VOCABULARY)}
     return {marker: token for marker, token in named.items() if marker in encoding().special_tokens_set}
 
 
@@ -117,7 +118,7 @@ def _kinds(character: str) -> int:
     return 0 if category[0] == "N" else _SIGN  # numbers come in words of at most three
 
 
-@lru_cache(maxsize=_VOCABULARY)
+@lru_cache(maxsize=VOCABULARY)
 def token_bytes(token_id: int) -> bytes:
     """UTF-8 of one text token, which may be part of a character.
 
@@ -133,5 +134,5 @@ def _raw_bytes(token_id: int) -> bytes:
 
 def decode(token_ids: Iterable[int]) -> str:
     """Text with control markers written out, for people to read; ids outside of the vocabulary vanish."""
-    data = b"".join(_raw_bytes(token) for token in token_ids if 0 <= token < _VOCABULARY)
+    data = b"".join(_raw_bytes(token) for token in token_ids if 0 <= token < VOCABULARY)
     return data.decode(errors="replace")

@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from gpt_oss_triton.harmony.pointer import resolve
 from gpt_oss_triton.harmony.schema_comments import (
     as_json,
     comment_lines,
@@ -133,13 +134,20 @@ class TypeWriter:
     def _reference(self, reference: str, indent: str, depth: int) -> str:
         self._spend(len(reference))
         name = reference.rpartition("/")[2]
-        target = _resolve(self._root, reference)
+        target = self._target(reference)
         if reference in self._open:
             return name if _IDENTIFIER.fullmatch(name) else "any"
         self._open.append(reference)
         written = self._type_of(target, indent, depth)
         self._open.pop()
         return written
+
+    def _target(self, reference: str) -> Any:
+        """What it points to; None for what is not in the schema."""
+        try:
+            return resolve(self._root, reference)
+        except LookupError:
+            return None
 
     def _array(self, schema: dict[str, Any], indent: str, depth: int) -> str:
         if isinstance(places := schema.get("prefixItems"), list) and places:
@@ -180,7 +188,7 @@ class TypeWriter:
 
     def _with_description(self, schema: dict[str, Any]) -> dict[str, Any]:
         """A reference's target says what the property is, where the property itself does not."""
-        target = _resolve(self._root, schema["$ref"]) if isinstance(schema.get("$ref"), str) else None
+        target = self._target(schema["$ref"]) if isinstance(schema.get("$ref"), str) else None
         return {**target, **schema} if isinstance(target, dict) else schema
 
     def _lines(
@@ -209,17 +217,6 @@ def _is_empty_object(schema: dict[str, Any]) -> bool:
         and not isinstance(schema.get("additionalProperties"), dict)
         and not _UNTYPED & schema.keys()
     )
-
-
-def _resolve(root: dict[str, Any], reference: str) -> Any:
-    """What a local reference points to; None for any other."""
-    if not reference.startswith("#"):
-        return None
-    found: Any = root
-    for part in filter(None, reference[1:].split("/")):
-        key = part.replace("~1", "/").replace("~0", "~")
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
 
 
 def _parts(schema: dict[str, Any]) -> int:

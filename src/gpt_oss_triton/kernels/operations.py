@@ -186,4 +186,18 @@ def why_no_gpu_kernels(device: torch.device) -> str | None:
         return f"{device} has compute capability {capability[0]}.{capability[1]}; they need 8.0"
     if find_spec("triton") is None:
         return "the package triton is not installed"
+    if (reason := _why_triton_cannot()) is not None:
+        return f"Triton's compiler does not start ({reason})"
+    return None
+
+
+def _why_triton_cannot() -> str | None:
+    """Its link to the driver is built with the machine's own C compiler when it is first needed: better now than with the
+    weights in place."""
+    from triton.runtime import driver
+
+    try:
+        driver.active.get_current_target()
+    except Exception as error:  # whatever the compiler, the linker or the driver has to say
+        return f"{type(error).__name__}: {error}".splitlines()[0]
     return None

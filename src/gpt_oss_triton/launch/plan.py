@@ -191,10 +191,7 @@ def _check_external(
         raise ConfigurationError(
             "the demo runs in the embedded tritonserver: it cannot go with --triton-url or targets."
         )
-    by_argument = sorted(
-        name for name, origin in engine.origins.items() if origin == "argument" and name in ("gpu_mode",)
-    )
-    if checkpoint is not None or by_argument:
+    if checkpoint is not None or engine.origins.get("gpu_mode") == "argument":
         option = "--checkpoint" if checkpoint is not None else "--gpu-mode"
         raise ConfigurationError(
             f"{option} has no effect with --triton-url or targets: set it where that server is started."

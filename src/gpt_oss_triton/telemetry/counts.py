@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
+from gpt_oss_triton.harmony.rendered_cache import MissReason
 from gpt_oss_triton.telemetry.record import RequestRecord
 
-REASONS = frozenset({"new", "expired", "evicted", "disabled"})  # of a miss of the rendered-prompt cache
+REASONS = frozenset(get_args(MissReason))
 
 
 def miss_reason(reason: str) -> str:

@@ -161,7 +161,7 @@ def test_random_use_keeps_the_invariants(seed, blocks, size):
             tokens = [rng.randrange(2) for _ in range(rng.randrange(1, 5 * size))]
             names = names_of(tokens, size)
             shared = pool.match(names)
-            fresh = pool.blocks_for(len(tokens)) - len(shared)
+            fresh = -(-len(tokens) // size) - len(shared)
             if pool.available < fresh + pool.unclaimed(shared):
                 continue
             pool.take(shared)

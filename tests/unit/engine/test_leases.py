@@ -164,7 +164,7 @@ class PoolAndLeases(RuleBasedStateMachine):
     def admit(self, tokens):
         names = names_of(tokens, self.pool.block_size)
         shared = self.pool.match(names)
-        fresh = self.pool.blocks_for(len(tokens)) - len(shared)
+        fresh = -(-len(tokens) // self.pool.block_size) - len(shared)
         if self.pool.available < fresh + self.pool.unclaimed(shared):
             return
         self.pool.take(shared)

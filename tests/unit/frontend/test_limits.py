@@ -141,12 +141,20 @@ async def test_a_body_that_trickles() -> None:
         await BodyTimeout(read, timeout_s=0.1)(scope(), receive, nothing)
 
 
-async def test_a_client_that_leaves_is_passed_on() -> None:
+@pytest.mark.parametrize(
+    "limit", [lambda app: BodyTimeout(app, 0.05), lambda app: SizeLimits(app, 10, 100)], ids=["time", "size"]
+)
+async def test_a_client_that_leaves_is_passed_on(limit: Callable[[ASGIApp], ASGIApp]) -> None:
+    heard: list[Message] = []
+
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    await BodyTimeout(read, timeout_s=0.05)(scope(), receive, nothing)
-    await SizeLimits(read, 10, 100)(scope(), receive, nothing)
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        heard.append(await receive())
+
+    await limit(application)(scope(), receive, nothing)
+    assert heard == [{"type": "http.disconnect"}]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,25 @@ def test_references_are_written_out() -> None:
 
 
 @pytest.mark.parametrize(
+    "reference", ["#/properties/from/anyOf/0", "#/%24defs/a~1b", "#/$defs/list/prefixItems/0"]
+)
+def test_a_reference_may_lead_through_a_list_and_odd_names(reference: str) -> None:
+    """They are the places that a grammar takes as well."""
+    schema = {
+        "type": "object",
+        "properties": {"from": {"anyOf": [TEXT, {"type": "null"}]}, "to": {"$ref": reference}},
+        "$defs": {"a/b": TEXT, "list": {"prefixItems": [TEXT]}},
+    }
+    assert "\nto?: string,\n" in (TypeWriter().parameter_type(schema) or "")
+
+
+@pytest.mark.parametrize("reference", ["#/$defs", "#/$defs/none", "#/" + 5000 * "9", "#/~2", "x.json"])
+def test_a_reference_to_nothing_says_nothing(reference: str) -> None:
+    schema = {"type": "object", "properties": {"to": {"$ref": reference}}, "$defs": 1}
+    assert "\nto?: any,\n" in (TypeWriter().parameter_type(schema) or "")
+
+
+@pytest.mark.parametrize(
     "target",
     [
         {**TEXT, "description": "d" * 1000},

@@ -12,15 +12,20 @@ GPU = torch.device("cuda")
 
 
 @pytest.mark.parametrize(
-    ("capability", "installed", "words"),
+    ("capability", "installed", "starts", "words"),
     [
-        ((7, 5), True, "compute capability 7.5"),
-        ((9, 0), False, "triton is not installed"),
-        ((8, 0), True, None),
+        ((7, 5), True, True, "compute capability 7.5"),
+        ((9, 0), False, True, "triton is not installed"),
+        ((9, 0), True, False, "Triton's compiler does not start (RuntimeError: 0 active drivers"),
+        ((8, 0), True, True, None),
     ],
 )
-def test_gpus_get_the_kernels_where_they_run(monkeypatch, caplog, capability, installed, words):
+def test_gpus_get_the_kernels_where_they_run(monkeypatch, caplog, capability, installed, starts, words):
     pytest.importorskip("triton")
+    if starts:
+        monkeypatch.setattr(operations, "_why_triton_cannot", lambda: None)
+    elif torch.cuda.is_available():
+        pytest.skip("here it does")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     if not installed:
         monkeypatch.setattr(operations, "find_spec", lambda name: None)

@@ -16,7 +16,13 @@ import torch
 import torch.distributed as dist
 
 # All ranks are on one machine: they meet over the loopback, and no other network card is looked for.
-ENVIRONMENT = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "NCCL_IB_DISABLE": "1"}
+ENVIRONMENT = {
+    "GLOO_SOCKET_IFNAME": "lo",
+    "NCCL_SOCKET_IFNAME": "lo",
+    "NCCL_IB_DISABLE": "1",
+    # Else each group looks for a sign at the file where the ranks met, which is gone by then, and its end waits for that.
+    "TORCH_NCCL_DUMP_ON_TIMEOUT": "0",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,8 @@ class Group:
 
         Args:
             meeting: a file that does not exist before the first one comes.
-            timeout_s: for the meeting and for each exchange; beyond it RuntimeError.
+            timeout_s: for the meeting and for each exchange; beyond it RuntimeError, or with NCCL, which only a dead rank's `abort` wakes, the
+                end of this process.
         """
         self.rank, self.ranks = rank, ranks
         for name, value in ENVIRONMENT.items():

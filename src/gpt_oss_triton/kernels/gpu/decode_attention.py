@@ -86,7 +86,11 @@ def choose_splits(programs: int, most_keys: int, processors: int) -> int:
     return padded(max(wanted, 1))
 
 
-@triton.jit
+# Of what differs from step to step no version of its own is compiled: that would hold up all streams.
+@triton.jit(
+    do_not_specialize=["table_stride"],
+    do_not_specialize_on_alignment=["block_tables", "lengths"],
+)
 def _attend_split(
     q, keys, values, block_tables, lengths, sinks, out, partial, sums,
     scale, window, table_stride, slot_stride, head_stride,

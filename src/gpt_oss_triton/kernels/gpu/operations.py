@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from gpt_oss_triton.kernels.gpu.decode_attention import decode_attention
 from gpt_oss_triton.kernels.gpu.moe import add_mixture
-from gpt_oss_triton.kernels.gpu.norm import add_rms_norm
+from gpt_oss_triton.kernels.gpu.norm import rms_norm
 from gpt_oss_triton.kernels.gpu.prefill_attention import prefill_attention
 from gpt_oss_triton.kernels.gpu.rope import rotate_and_store
 from gpt_oss_triton.kernels.gpu.routing import route
@@ -56,7 +56,7 @@ class GpuLinear:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if self._norm is not None:
-            x = add_rms_norm(x, None, self._norm.weight, self._norm.eps)
+            x = rms_norm(x, self._norm.weight, self._norm.eps)
         return F.linear(x, self._weight, self._bias)
 
     def add_to(self, residual: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -119,7 +119,7 @@ class GpuMixture:
 
     def _add(self, to: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """`to` may be the residual itself."""
-        x = add_rms_norm(residual, None, self._norm.weight, self._norm.eps)
+        x = rms_norm(residual, self._norm.weight, self._norm.eps)
         logits = F.linear(x, self._router, self._router_bias)
         chosen, shares = route(logits, self._per_token, self._experts.first, len(self._experts.gate_up_bias))
         add_mixture(to, x, chosen, shares, self._experts)

@@ -67,7 +67,11 @@ def prefill_attention(
     return out
 
 
-@triton.jit
+# Of what differs from step to step no version of its own is compiled: that would hold up all streams.
+@triton.jit(
+    do_not_specialize=["sequences", "table_stride"],
+    do_not_specialize_on_alignment=["starts", "block_tables", "lengths"],
+)
 def _attend_tile(
     q, keys, values, starts, block_tables, lengths, sinks, out,
     sequences, scale, window, table_stride, slot_stride, head_stride,

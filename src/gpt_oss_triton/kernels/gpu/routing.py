@@ -101,7 +101,10 @@ def sort_by_expert(experts: torch.Tensor, count: int) -> SortedPairs:
     return SortedPairs(order, starts)
 
 
-@triton.jit
+# Of what differs from step to step no version of its own is compiled: that would hold up all streams.
+@triton.jit(
+    do_not_specialize=["pairs"],
+)
 def _sort_by_expert(experts, order, starts, pairs, AT_ONCE: tl.constexpr):
     """Grid (experts): each counts the pairs of lower experts, which is where its own begin, then lists its own.
 

@@ -68,7 +68,7 @@ def test_replayed_steps_equal_computed_ones(device: torch.device, tmp_path: Path
 
     graphs = DecodeGraphs(
         model, caches[1], block_size=BLOCK, most_sequences=4, most_blocks=4,
-        record=cuda_recorder() if device.type == "cuda" else again,
+        record=cuda_recorder(torch.cuda.Stream()) if device.type == "cuda" else again,
     )  # fmt: skip
     assert recorded in ([4, 2, 1], [])
     assert bool(caches[1].isnan().all()), "recording wrote into the cache"
