@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 RATE_WINDOW_S = 5.0  # what the rates look back on
 
@@ -63,3 +63,12 @@ class Counters:
     def _forget_old(self) -> None:
         while self._recent and self._recent[0][0] < self._clock() - RATE_WINDOW_S:
             self._recent.popleft()
+
+
+def longest_wait(arrivals: Iterable[float]) -> float:
+    """Seconds since the first of the waiting requests came; 0 where none waits.
+
+    Args:
+        arrivals: Unix seconds.
+    """
+    return max(0.0, time.time() - min(arrivals, default=time.time()))

@@ -15,7 +15,7 @@ import torch
 from gpt_oss_triton.engine.batch import Batch, Segment, carry
 from gpt_oss_triton.engine.model import Model
 from gpt_oss_triton.kernels.gpu.tables import Tables
-from gpt_oss_triton.kernels.layout import PagedLayout, Span
+from gpt_oss_triton.kernels.layout import PagedLayout
 
 Compute = Callable[[], torch.Tensor]
 Record = Callable[[Compute], Compute]  # what it returns computes the same, into the same memory each time
@@ -109,9 +109,9 @@ class _KindInputs:
     def layout(self, lengths: torch.Tensor) -> PagedLayout:
         """Of as many sequences as have `lengths`, which are read at each replay."""
         size, device = len(lengths), lengths.device
-        layout = PagedLayout([Span(n, n + 1, 0, [0]) for n in range(size)], self._block_size, device)
+        layout = PagedLayout([], self._block_size, device)  # its spans are told by the tables, at each replay
         starts = torch.zeros(1, dtype=torch.int32, device=device)
-        Tables(size, starts, lengths, self._blocks[:size], self._slots[:size]).bind(layout)
+        layout.tables = Tables(size, starts, lengths, self._blocks[:size], self._slots[:size])
         return layout
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection
 
 from gpt_oss_triton.config import EngineSettings
-from gpt_oss_triton.engine.counters import Counters
+from gpt_oss_triton.engine.counters import Counters, longest_wait
 from gpt_oss_triton.engine.runner import Runner
 from gpt_oss_triton.engine.scheduler import Scheduler
 from gpt_oss_triton.engine.sequence import Sequence
@@ -88,14 +88,8 @@ class LoadReport:
             configured_step_tokens=scheduler.configured_step_tokens,
             prefill_tokens_left=sum(sequence.prefill_left for sequence in live),
             prefill_tokens_per_s=counters.prefill_rate(),
-            queue_wait_s=_longest_wait(live),
+            queue_wait_s=longest_wait(s.request.arrived for s in live if s.scheduled_at is None),
             leases=len(leases),
             blocks_leased=pool.kept,
             leases_ended=dict(leases.ended),
         )
-
-
-def _longest_wait(live: Collection[Sequence]) -> float:
-    """Seconds; of those that have not run yet."""
-    arrivals = [sequence.request.arrived for sequence in live if sequence.scheduled_at is None]
-    return max(0.0, time.time() - min(arrivals)) if arrivals else 0.0

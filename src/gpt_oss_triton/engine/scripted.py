@@ -21,7 +21,7 @@ from collections.abc import Callable
 from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.engine.answer_progress import AnswerProgress, held_blocks
 from gpt_oss_triton.engine.capabilities import SCRIPTED, Capabilities
-from gpt_oss_triton.engine.counters import Counters
+from gpt_oss_triton.engine.counters import Counters, longest_wait
 from gpt_oss_triton.engine.protocol import (
     EngineEvent,
     EngineRequest,
@@ -167,13 +167,13 @@ class ScriptedEngine:
     def _load(self, sequence: int) -> Load:
         settings, counters, size = self._settings, self._counters, self._settings.block_size
         blocks = -(-self._limits.max_context // size)
-        arrivals = [replay.progress.arrived for replay in self._live.values() if replay not in self._running]
+        waiting = [replay for replay in self._live.values() if replay not in self._running]
         return Load(
             pid=os.getpid(),
             started=self._started,
             sequence=sequence,
             running=len(self._running),
-            waiting=len(self._live) - len(self._running),
+            waiting=len(waiting),
             blocks_total=settings.max_sequences
             * blocks,  # as many as could ever be held: nothing is preempted
             blocks_used=sum(held_blocks(replay.progress, size) for replay in self._running),
@@ -198,7 +198,7 @@ class ScriptedEngine:
             records_form=RECORDS_FORM,
             max_step_tokens=settings.max_step_tokens,
             configured_step_tokens=settings.max_step_tokens,
-            queue_wait_s=max(0.0, time.time() - min(arrivals)) if arrivals else 0.0,
+            queue_wait_s=longest_wait(replay.progress.arrived for replay in waiting),
         )
 
     # ------------------------------------------------------------------------ the engine's thread

@@ -10,7 +10,7 @@ from typing import Any
 from gpt_oss_triton.config import EngineSettings
 from gpt_oss_triton.engine.answer_progress import AnswerProgress
 from gpt_oss_triton.engine.capabilities import VLLM
-from gpt_oss_triton.engine.counters import Counters
+from gpt_oss_triton.engine.counters import Counters, longest_wait
 from gpt_oss_triton.wire import RECORDS_FORM, Load
 
 
@@ -72,7 +72,6 @@ class VllmLoad:
         blocks = config.cache_config.num_gpu_blocks or 0
         running = min(self._running, len(live))  # it was told a step ago
         parallel = config.parallel_config
-        waiting_since = [progress.arrived for progress in live if progress.scheduled_at is None]
         return Load(
             pid=os.getpid(),
             started=self._started,
@@ -105,7 +104,7 @@ class VllmLoad:
             records_form=RECORDS_FORM,
             max_step_tokens=config.scheduler_config.max_num_batched_tokens,
             configured_step_tokens=config.scheduler_config.max_num_batched_tokens,
-            queue_wait_s=max(0.0, time.time() - min(waiting_since)) if waiting_since else 0.0,
+            queue_wait_s=longest_wait(p.arrived for p in live if p.scheduled_at is None),
         )
 
 

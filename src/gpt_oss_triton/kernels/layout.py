@@ -6,6 +6,7 @@ import math
 from array import array
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -57,12 +58,17 @@ class Group:
 
 
 class PagedLayout:
-    """The spans of one batch. What a kernel derives from them is made when it is first asked for."""
+    """The spans of one batch. What a kernel derives from them is made when it is first asked for.
+
+    Attributes:
+        tables: what the GPU's kernels read instead; see `gpu.tables.Tables.of`.
+    """
 
     def __init__(self, spans: list[Span], block_size: int, device: torch.device) -> None:
         """`spans`: single tokens first, so that all decodes make one group."""
         self.spans = spans
         self.block_size = block_size
+        self.tables: Any = None
         self._device = device
         self._groups: dict[tuple[int | None, int, torch.dtype], list[Group]] = {}
 

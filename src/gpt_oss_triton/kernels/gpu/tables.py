@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import torch
 
@@ -31,16 +30,12 @@ class Tables:
 
     @classmethod
     def of(cls, layout: PagedLayout, device: torch.device) -> Tables:
-        """The layout's tables, copied to the GPU once for all layers. Whoever replays a CUDA graph `binds` the
-        tables that it captured, and fills them."""
-        tables = _bound.get(layout)
-        if tables is None:
-            tables = cls._made_from(layout, device)
-            tables.bind(layout)
+        """The layout's tables, copied to the GPU once for all layers. Whoever replays a CUDA graph gives its layout
+        the tables that the graph reads, and fills them."""
+        if layout.tables is None:
+            layout.tables = cls._made_from(layout, device)
+        tables: Tables = layout.tables
         return tables
-
-    def bind(self, layout: PagedLayout) -> None:
-        _bound[layout] = self
 
     @classmethod
     def _made_from(cls, layout: PagedLayout, device: torch.device) -> Tables:
@@ -56,6 +51,3 @@ class Tables:
             upload(blocks, device, torch.int32),
             layout.slots,
         )
-
-
-_bound: WeakKeyDictionary[PagedLayout, Tables] = WeakKeyDictionary()
