@@ -144,7 +144,7 @@ class EngineWatch:
     async def _diagnose(self) -> None:
         """Probe until the engine answers, or is found dead or hung; then bring it back."""
         while True:
-            if self.load is not None and self._server is not None and not self._server.stub.lives():
+            if self.load is not None and self._server is not None and not self._server.stub_lives:
                 self._lose("its process has ended")  # a probe may hang on a lock that the process held
                 return await self._recover()
             try:

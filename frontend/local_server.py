@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+import psutil
 
 from gpt_oss_triton.wire import Load
 
@@ -25,65 +26,48 @@ _CLOCK_SLACK_S = 2.0  # the kernel's boot time is in whole seconds
 
 
 @dataclass(frozen=True, slots=True)
-class _Process:
-    """A process by its pid and the time of its start: a pid alone may come to name another."""
-
-    pid: int
-    started_ticks: int
-
-    def lives(self) -> bool:
-        try:
-            state, _, ticks = _status(self.pid)
-        except (OSError, ValueError):
-            return False
-        return ticks == self.started_ticks and state != "Z"
-
-
-@dataclass(frozen=True, slots=True)
 class LocalServer:
-    """A tritonserver on this machine and the stub of one engine in it."""
+    """A tritonserver on this machine and the stub of one engine in it. psutil knows a process by its start as well: a pid
+    alone may come to name another."""
 
-    server: _Process
-    stub: _Process
+    server: psutil.Process
+    stub: psutil.Process
 
     @classmethod
     def of(cls, load: Load) -> Self | None:
         """The processes behind a report, or None when it does not come from a stub of ours here."""
         try:
-            _, parent, ticks = _status(load.pid)
-            if not _is_ours(load.pid, _STUB) or _unix_time(ticks) > load.started + _CLOCK_SLACK_S:
+            stub = psutil.Process(load.pid)
+            if not _is_ours(stub, _STUB) or stub.create_time() > load.started + _CLOCK_SLACK_S:
                 return None
-            if not _is_ours(parent, _SERVER):
-                return None
-            return cls(_Process(parent, _status(parent)[2]), _Process(load.pid, ticks))
-        except (OSError, ValueError):  # gone, or not ours to see
+            server = stub.parent()
+            return cls(server, stub) if server is not None and _is_ours(server, _SERVER) else None
+        except psutil.Error:  # gone, or not ours to see
             return None
+
+    @property
+    def stub_lives(self) -> bool:
+        return _lives(self.stub)
 
     def end(self) -> bool:
         """Kill the server; False when it has gone already."""
         try:
-            if not self.server.lives():
+            if not _lives(self.server):
                 return False
-            os.kill(self.server.pid, signal.SIGKILL)
-        except OSError:
+            self.server.kill()
+        except psutil.Error:
             return False
         log.warning("ended the tritonserver %d, for its supervisor to start again", self.server.pid)
         return True
 
 
-def _is_ours(pid: int, program: str) -> bool:
-    process = Path(f"/proc/{pid}")
-    name = process.joinpath("cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
-    return process.stat().st_uid == os.getuid() and Path(name).name == program
+def _is_ours(process: psutil.Process, program: str) -> bool:
+    command = process.cmdline()
+    return bool(command) and Path(command[0]).name == program and process.uids().real == os.getuid()
 
 
-def _status(pid: int) -> tuple[str, int, int]:
-    """State, parent's pid, and start in clock ticks since boot."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return fields[0], int(fields[1]), int(fields[19])  # fields 3, 4 and 22 of proc(5)
-
-
-def _unix_time(ticks: int) -> float:
-    stat = Path("/proc/stat").read_text().splitlines()
-    boot = next(int(line.split()[1]) for line in stat if line.startswith("btime "))
-    return boot + ticks / os.sysconf("SC_CLK_TCK")
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

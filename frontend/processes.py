@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,9 @@ def _log_of(server: int) -> Path:
     return Path(f"/proc/{server}/fd/1")
 
 
-def _servers(loads: Iterable[Load]) -> Iterator[psutil.Process]:
-    pids = {found.server.pid for load in loads if (found := LocalServer.of(load)) is not None}
-    for pid in sorted(pids)[:_MAX_SERVERS]:
-        try:
-            yield psutil.Process(pid)
-        except psutil.NoSuchProcess:
-            continue
+def _servers(loads: Iterable[Load]) -> list[psutil.Process]:
+    found = {found.server.pid: found.server for load in loads if (found := LocalServer.of(load)) is not None}
+    return [found[pid] for pid in sorted(found)[:_MAX_SERVERS]]
 
 
 def _children(server: psutil.Process) -> list[psutil.Process]:

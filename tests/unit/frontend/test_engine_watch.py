@@ -129,16 +129,13 @@ class TestLocal:
         """Our own server: the reports it was found by. Ended, it comes back as a supervisor would do it."""
         found: list[Load] = []
 
-        class Stub:
-            def __init__(self, pid: int) -> None:
-                self.pid = pid
-
-            def lives(self) -> bool:
-                return fake.mode != "dead" and fake.load.pid == self.pid
-
         class Server:
-            def __init__(self, stub: Stub) -> None:
-                self.stub = stub
+            def __init__(self, pid: int) -> None:
+                self._pid = pid
+
+            @property
+            def stub_lives(self) -> bool:
+                return fake.mode != "dead" and fake.load.pid == self._pid
 
             def end(self) -> bool:
                 fake.ends += 1
@@ -148,7 +145,7 @@ class TestLocal:
 
         def find(load: Load) -> Server:
             found.append(load)
-            return Server(Stub(load.pid))
+            return Server(load.pid)
 
         monkeypatch.setattr(LocalServer, "of", find)
         return found
