@@ -68,6 +68,7 @@ class TritonServer:
     """A tritonserver on loopback, with explicit model control behind a key.
 
     Attributes:
+        log: what the server writes, from where its current life began.
         control_key: value of `wire.CONTROL_KEY_HEADER` that loads and unloads models.
         shm_prefix: how the names of this server's shared-memory regions start; unique to this object.
     """
@@ -80,7 +81,7 @@ class TritonServer:
         self._directory = Path(tempfile.mkdtemp(prefix="gpt-oss-triton-", dir=temporary_root()))
         self._process: subprocess.Popen[bytes] | None = None
         self._group: int | None = None  # of the process and its stubs, until it was ended
-        self._log = ServerLog(settings.log_file)
+        self.log = ServerLog(settings.log_file)
         self.control_key = secrets.token_urlsafe(24)
         self.shm_prefix = f"gpt_oss_{os.getpid()}_{secrets.token_hex(4)}_"
 
@@ -133,7 +134,7 @@ class TritonServer:
         environment = {**self._install.environment(inherited), **self._settings.environment}
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
-            self._log.begin()
+            self.log.begin()
             self._process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
                 self._command(backends),
                 env=environment,
@@ -153,15 +154,13 @@ class TritonServer:
         deadline = time.monotonic() + timeout_s
         while not self.is_ready():
             if not self.poll():
-                raise TritonFailed(
-                    f"tritonserver ended with exit code {self.returncode}: {self._log.cause()}"
-                )
+                raise TritonFailed(f"tritonserver ended with exit code {self.returncode}: {self.log.cause()}")
             if time.monotonic() > deadline:
                 raise TritonFailed(
-                    f"tritonserver was not ready after {timeout_s:.0f} s: {self._log.cause()} (see {self.log_file})"
+                    f"tritonserver was not ready after {timeout_s:.0f} s: {self.log.cause()} (see {self.log_file})"
                 )
             if on_progress is not None:
-                for line in self._log.progress():
+                for line in self.log.progress():
                     on_progress(line)
             time.sleep(_POLL_S)
 
@@ -181,10 +180,6 @@ class TritonServer:
         finally:
             connection.close()
         return True
-
-    def log_tail(self, lines: int = 20) -> list[str]:
-        """The last lines that this life of the server wrote."""
-        return self._log.tail(lines)
 
     def terminate(self, grace_s: float = 15.0) -> None:
         """End the process (SIGTERM, after `grace_s` SIGKILL with its stubs) and remove its shared memory."""

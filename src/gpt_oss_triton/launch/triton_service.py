@@ -13,11 +13,11 @@ from gpt_oss_triton.launch import shared_memory
 from gpt_oss_triton.launch.child import describe_exit
 from gpt_oss_triton.launch.guardian import Guardian
 from gpt_oss_triton.launch.pidfile import Process
-from gpt_oss_triton.launch.server_log import ServerLog
 from gpt_oss_triton.launch.triton_server import TritonServer
 
 _SWEEP_EVERY_S = 2.0
 _STUCK_S = 5.0
+_TAIL_LINES = 20
 _LAUNCHER = re.compile(r"gpt_oss_(\d+)_")
 
 
@@ -26,7 +26,6 @@ class TritonService:
 
     def __init__(self, server: TritonServer) -> None:
         self._server = server
-        self._log = ServerLog(server.log_file)
         self._sweeper = _Sweeper(server.shm_prefix)
         self._guardian = Guardian()
         self._dead_child_since: float | None = None
@@ -36,7 +35,6 @@ class TritonService:
         self._guardian.dismiss()
         self._dead_child_since = None
         self._server.terminate()  # the stubs and the memory of a life before, if there was one
-        self._log.begin()
         self._server.start()
         if (pid := self._server.pid) is not None:
             self._guardian.watch(pid)
@@ -62,7 +60,7 @@ class TritonService:
         return "waits for a model's process that has ended"
 
     def progress(self) -> list[str]:
-        return self._log.progress()
+        return self._server.log.progress()
 
     def awaits(self) -> str:
         return f"its models are not loaded yet (log in {self._server.log_file})"
@@ -71,10 +69,10 @@ class TritonService:
         code = self._server.returncode
         how = describe_exit(code)
         # One that a signal ended had no time to log why.
-        return how if code is not None and code < 0 else f"{how}: {self._log.cause()}"
+        return how if code is not None and code < 0 else f"{how}: {self._server.log.cause()}"
 
     def log_tail(self) -> list[str]:
-        return self._server.log_tail()
+        return self._server.log.tail(_TAIL_LINES)
 
     def log_place(self) -> str:
         return f"The whole log: {self._server.log_file}"

@@ -22,6 +22,7 @@ from tritonclient.grpc.service_pb2_grpc import (
 
 from gpt_oss_triton import wire
 from gpt_oss_triton.errors import ServiceError, to_wire
+from tests.unit.frontend.harmony_turn import turn
 
 ENSEMBLE = "gpt-oss-20b"
 ENGINE = wire.ENGINE_OF[ENSEMBLE]
@@ -53,6 +54,13 @@ Script = Callable[[Request], AsyncIterator[tuple[list[int], wire.Event | None]]]
 
 def accepted(prompt_tokens: int = 7) -> tuple[list[int], wire.Event | None]:
     return [], wire.Accepted(prompt_tokens=prompt_tokens, cached_tokens=0)
+
+
+async def endless(request: Request) -> AsyncIterator[tuple[list[int], wire.Event | None]]:
+    """The beginning of an answer, of which no more comes."""
+    yield accepted()
+    yield turn("think", "Hello! ")[:-1], None
+    await asyncio.Event().wait()
 
 
 def finished(

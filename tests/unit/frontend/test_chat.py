@@ -17,7 +17,7 @@ from gpt_oss_triton.config import FrontendSettings
 from gpt_oss_triton.errors import ContextLengthExceeded, InternalError, Overloaded
 from gpt_oss_triton.wire import Event, GenerationOptions, Message
 from tests.unit.frontend.asgi_client import Exchange
-from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton, Request, accepted, finished
+from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton, Request, accepted, endless, finished
 from tests.unit.frontend.harmony_turn import turn
 
 pytestmark = pytest.mark.anyio
@@ -35,12 +35,6 @@ async def answer(request: Request) -> Responses:
     yield tokens[:4], None
     yield tokens[4:9], None
     yield finished(tokens[9:], count=len(tokens))
-
-
-async def endless(request: Request) -> Responses:
-    yield accepted()
-    yield turn("think", "Hello! ")[:-1], None
-    await asyncio.Event().wait()
 
 
 async def never_accepted(request: Request) -> Responses:

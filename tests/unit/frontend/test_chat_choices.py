@@ -17,7 +17,7 @@ from gpt_oss_triton.errors import InvalidRequest
 from gpt_oss_triton.wire import Event, Logprobs, Message, TokenLogprobs
 from tests.unit.frontend.asgi_client import Exchange
 from tests.unit.frontend.chat_client import folded
-from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton, Request, accepted, finished
+from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton, Request, accepted, endless, finished
 from tests.unit.frontend.harmony_turn import NEXT, call, preamble, thought, turn
 
 pytestmark = pytest.mark.anyio
@@ -183,11 +183,6 @@ async def test_a_stream_begins_while_further_answers_wait_for_their_places(
 async def test_a_further_answer_that_fails_in_its_wait_ends_the_stream(
     app: FastAPI, fake: FakeTriton, until: Until
 ) -> None:
-    async def endless(request: Request) -> Responses:
-        yield accepted()
-        yield turn("think", "Hello! ")[:-1], None
-        await asyncio.Event().wait()
-
     fake.script = endless
     fake.load = msgspec.structs.replace(fake.load, max_sequences=1, pid=2)
     service: Service = app.state.service
@@ -219,11 +214,6 @@ async def test_who_reads_slowly_holds_no_place_in_the_engine(
 
 
 async def test_disconnect_ends_all(app: FastAPI, fake: FakeTriton, until: Until) -> None:
-    async def endless(request: Request) -> Responses:
-        yield accepted()
-        yield turn("think", "Hello! ")[:-1], None
-        await asyncio.Event().wait()
-
     fake.script = endless
     exchange = Exchange.post(app, PATH, {**CHAT, "n": 2, "stream": True})
     await exchange.wait_sent(4)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -16,10 +15,9 @@ from frontend.app import create_app
 from frontend.local_server import LocalServer
 from frontend.service import Service
 from gpt_oss_triton.config import FrontendSettings
-from gpt_oss_triton.wire import Event, Load
+from gpt_oss_triton.wire import Load
 from tests.unit.frontend.asgi_client import Exchange
-from tests.unit.frontend.fake_triton import ENGINE, ENSEMBLE, FakeTriton, Request, accepted
-from tests.unit.frontend.harmony_turn import turn
+from tests.unit.frontend.fake_triton import ENGINE, ENSEMBLE, FakeTriton, endless
 
 pytestmark = pytest.mark.anyio
 
@@ -30,12 +28,6 @@ STREAM: dict[str, Any] = {
     "stream": True,
 }
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
-
-
-async def endless(request: Request) -> AsyncIterator[tuple[list[int], Event | None]]:
-    yield accepted()
-    yield turn("think", "Hello! ")[:-1], None
-    await asyncio.Event().wait()
 
 
 async def get(app: FastAPI, path: str) -> httpx.Response:

@@ -15,7 +15,7 @@ import pytest
 from frontend.server import bind
 from gpt_oss_triton.errors import ConfigurationError
 from gpt_oss_triton.wire import Event
-from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton, Request, accepted, finished
+from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton, Request, accepted, endless, finished
 from tests.unit.frontend.harmony_turn import turn
 
 pytestmark = pytest.mark.anyio
@@ -85,11 +85,6 @@ async def test_sigterm_lets_the_running_answer_finish(shim: ShimProcess, fake: F
 async def test_a_second_signal_ends_the_answer_and_tells_the_engine(
     shim: ShimProcess, fake: FakeTriton
 ) -> None:
-    async def endless(request: Request) -> AsyncIterator[tuple[list[int], Event | None]]:
-        yield accepted()
-        yield turn("think", "Hello! ")[:-1], None
-        await asyncio.Event().wait()
-
     fake.script = endless
     async with (
         httpx.AsyncClient(base_url=shim.url, timeout=20) as http,

@@ -23,7 +23,7 @@ from gpt_oss_triton.harmony import tokens
 from gpt_oss_triton.harmony.render import render
 from gpt_oss_triton.wire import Logprobs, Message, TokenLogprobs, ToolCall
 from tests.unit.frontend.asgi_client import Exchange
-from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton, Request, accepted, finished
+from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton, Request, accepted, endless, finished
 from tests.unit.frontend.harmony_turn import NEXT, call, final, preamble, thought, turn
 from tests.unit.frontend.responses.response_client import PATH, Responses, hello, in_turn, says
 
@@ -41,12 +41,6 @@ WEATHER: Any = {
 CALLS = [*thought("need it"), *NEXT, *call("weather", '{"place": "Bern"}')]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
 _events: TypeAdapter[ResponseStreamEvent] = TypeAdapter(ResponseStreamEvent)
-
-
-async def endless(request: Request) -> Responses:
-    yield accepted()
-    yield turn("think", "Hello! ")[:-1], None
-    await asyncio.Event().wait()
 
 
 @pytest.fixture
