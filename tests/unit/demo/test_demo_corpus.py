@@ -16,6 +16,7 @@ from gpt_oss_triton.demo.corpus import KINDS, Episode, episode, sample_of
 from gpt_oss_triton.demo.corpus.arithmetic import arithmetic, working
 from gpt_oss_triton.demo.corpus.draw import Draw, Split, part
 from gpt_oss_triton.demo.corpus.functions import about_rows, several
+from gpt_oss_triton.demo.corpus.results import result
 from gpt_oss_triton.demo.corpus.sample import answer_of, prompt_of
 from gpt_oss_triton.demo.corpus.tables import TELLING_NAMES
 from gpt_oss_triton.demo.corpus.vocables import unspaced, vocable
@@ -245,6 +246,20 @@ def test_of_the_parameters_with_a_default_any_may_be_given() -> None:
         assert list(one.arguments) == [name for name in schema["properties"] if name in one.arguments]
         skipped += given != sorted(given, reverse=True)
     assert skipped > COUNT / 10
+
+
+@pytest.mark.parametrize("split", ["train", "held"])
+def test_of_pages_pictures_and_rows_the_answer_tells_what_there_is(split: Split) -> None:
+    bulky = 0
+    for index in range(COUNT):
+        one = result(Draw(f"result {index}", split), "parcel")
+        data = json.loads(one.text)
+        assert all(word in one.said for word in one.has)
+        if one.gist != one.text:
+            bulky += 1
+            assert one.has == tuple(data)
+            assert not any(str(value) in one.said for value in data.values() if len(str(value)) > 20)
+    assert bulky > COUNT / 8
 
 
 def test_parameters_of_rows_are_called_what_they_are_in_training_alone() -> None:

@@ -31,7 +31,7 @@ from gpt_oss_triton.wire import GenerationOptions, ResponseFormat
 CALL = Trial(
     Episode(
         "call",
-        (Turn("Book it", "t", "It is 7.", (Call("t", "book", {"n": 1}, '{"seat":7}'),)),),
+        (Turn("Book it", "t", "It is 7.", (Call("t", "book", {"n": 1}, '{"seat":7}', "seat"),)),),
         "low",
         has=("7",),
     ),

@@ -16,12 +16,13 @@ def compact_json(data: dict[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The model calls a function, and is told its result."""
+    """The model calls a function, and is told its result, of which a thought then says the gist."""
 
     analysis: str
     name: str
     arguments: dict[str, Any]
     result: str
+    gist: str
 
 
 @dataclass(frozen=True, slots=True)

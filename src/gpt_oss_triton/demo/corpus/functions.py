@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt_oss_triton.demo.corpus.draw import Draw
-from gpt_oss_triton.demo.corpus.episode import compact_json
 from gpt_oss_triton.demo.corpus.fields import (
     Field,
     described,
@@ -24,7 +23,7 @@ from gpt_oss_triton.demo.corpus.fields import (
 from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.tables import chart, query
 from gpt_oss_triton.demo.corpus.vocables import parts_of_names, usual_or_strange, vocable
-from gpt_oss_triton.demo.corpus.words import ADJECTIVES, FIELDS, THINGS, VERBS
+from gpt_oss_triton.demo.corpus.words import FIELDS, THINGS, VERBS
 from gpt_oss_triton.wire import Tool
 
 # What programmers go on with; to the model it is noise.
@@ -131,30 +130,6 @@ def _described(draw: Draw, verb: str, thing: str) -> str:
         v=verb, V=verb.capitalize(), t=thing, T=thing.capitalize(), x=draw.pick(FIELDS)
     )
     return first + (draw.pick(_DESCRIBED_ON).format(x=phrase(draw)) if draw.chance(0.2) else "")
-
-
-def result(draw: Draw, thing: str) -> tuple[str, str, tuple[str, ...]]:
-    """What a function gave back as JSON, a sentence about it, and the words that the sentence must have."""
-    style = draw.random.random()
-    if style < 0.12:
-        return '{"error":"not found"}', f"I am sorry, the {thing} was not found.", ("not found",)
-    if style < 0.25:
-        return '{"status":"ok"}', f"Done: the {thing} is ok.", ("ok",)
-    keys = [thing] if draw.chance(0.4) else draw.picks(FIELDS, draw.number(1, 2))
-    data = {key: _outcome(draw) for key in keys}
-    parts = [f"{key} is {value}" for key, value in data.items()]
-    return (
-        compact_json(data),
-        f"The {' and the '.join(parts)}.",
-        tuple(str(value) for value in data.values()),
-    )
-
-
-def _outcome(draw: Draw) -> str | int:
-    style = draw.random.random()
-    if style < 0.4:
-        return draw.number(0, 999)
-    return draw.pick(ADJECTIVES) if style < 0.7 else text_value(draw)
 
 
 def _single(draw: Draw, thing: str) -> Field:

@@ -7,9 +7,10 @@ from gpt_oss_triton.demo.corpus.draw import Draw, Split
 from gpt_oss_triton.demo.corpus.episode import Call, Episode, Turn
 from gpt_oss_triton.demo.corpus.facts import facts
 from gpt_oss_triton.demo.corpus.fields import joined
-from gpt_oss_triton.demo.corpus.functions import Wanted, about_rows, result, several, tools_of, vaguely
+from gpt_oss_triton.demo.corpus.functions import Wanted, about_rows, several, tools_of, vaguely
 from gpt_oss_triton.demo.corpus.phrasing import phrased
 from gpt_oss_triton.demo.corpus.plain import talk
+from gpt_oss_triton.demo.corpus.results import result
 from gpt_oss_triton.demo.corpus.thought import effort_of, thought
 from gpt_oss_triton.wire import ReasoningEffort, Tool
 
@@ -137,13 +138,13 @@ def _call(
         "This is all I need.",
         "No other function fits.",
     )
-    text, said, has = result(draw, one.thing)
-    return Call(analysis, one.tool.name, one.arguments, text), said, has
+    given = result(draw, one.thing)
+    return Call(analysis, one.tool.name, one.arguments, given.text, given.gist), given.said, given.has
 
 
 def _about(effort: ReasoningEffort, made: Call) -> str:
     return thought(
-        effort, "I have the result.", f"{made.name} gave {made.result}.", "I tell the user what it says."
+        effort, "I have the result.", f"{made.name} gave {made.gist}.", "I tell the user what it says."
     )
 
 
