@@ -184,7 +184,7 @@ def test_a_tool_loop(api: openai.OpenAI) -> None:
     ("request_", "names", "parameters"),
     [
         ("Cancel the parcel A17", ["cancel_parcel", "track_parcel_weather"], PARCEL),
-        ("Draw a chart of 3, 5 and 8 over the days of the week, with Rain above it", ["draw_chart"], CHART),
+        ("Visualize 12, 15, 18", ["draw_chart"], CHART),
     ],
     ids=["function", "arguments"],
 )

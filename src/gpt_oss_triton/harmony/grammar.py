@@ -24,8 +24,8 @@ MAX_SCHEMA_CHARS = 65_536  # as JSON; compiling 2,000 properties takes 0.1 s
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 _MAX_REASON_CHARS = 256
-# Unbounded white space is where a model that has lost its way stays for ever.
-_WHITESPACE = r"[ \t\r\n]{0,64}"
+# White space is where a model stays that would rather write what it may not. So much is a line break and seven levels of two blanks.
+_WHITESPACE = r"[ \t\r\n]{0,16}"
 _FREE = r"/(.|\n)*/"
 
 

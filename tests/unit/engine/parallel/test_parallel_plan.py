@@ -13,6 +13,7 @@ from gpt_oss_triton.engine.model_config import ModelConfig
 from gpt_oss_triton.engine.parallel import plan
 from gpt_oss_triton.engine.parallel.plan import choose_plan, model_bytes, stages
 from gpt_oss_triton.errors import ConfigurationError
+from gpt_oss_triton.kernels import operations
 
 CPU, GPU, BF16 = torch.device("cpu"), torch.device("cuda"), torch.bfloat16
 
@@ -39,6 +40,7 @@ def gpus(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(gigabytes * 1e9),) * 2)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        monkeypatch.setattr(operations, "_why_triton_cannot", lambda: None)
 
     return have
 
