@@ -13,8 +13,10 @@ from gpt_oss_triton.wire import Message, ToolCall
 
 PART_SEPARATOR = "\n"  # the one rule for joining a message's text parts
 
-Name = Annotated[str, Meta(pattern=r"^[^\s<|\\/>]{1,64}\Z")]  # OpenAI's pattern
-FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z")]
+# In Python `$` takes a line break behind it; its `\Z` is none of the published schema's, whose patterns are JavaScript's.
+_END = r"$(?!\n)"
+Name = Annotated[str, Meta(pattern=r"^[^\s<|\\/>]{1,64}" + _END)]  # OpenAI's pattern
+FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}" + _END)]
 CallId = Annotated[str, Meta(min_length=1, max_length=256)]
 
 

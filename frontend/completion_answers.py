@@ -111,7 +111,7 @@ async def begin(request: Request, completion: Completion, body: bytes, digest: b
     echoes, asks = await apart_if_large(body, _prepared, request, completion, digest, turn, records)
     service: Service = request.app.state.service
     runs = [
-        Run(service, _of(completion, prompt, options), ask, turn, f"{whole.completion_id}-{index}")
+        Run(service, _run_request(completion, prompt, options), ask, turn, f"{whole.completion_id}-{index}")
         for index, ((prompt, options), ask) in enumerate(zip(choices, asks, strict=True))
     ]
     return CompletionAnswers(completion, whole, echoes, records, runs)
@@ -137,7 +137,7 @@ def _prepared(
     asks: list[Ask] = []
     for prompt in completion.prompts:
         echoes += [_text_of(prompt) if completion.echo else ""] * completion.n
-        asked = _of(completion, prompt, completion.options)
+        asked = _run_request(completion, prompt, completion.options)
         first = len(asks)
         ask = service.ask(asked, marks[first], request.state.caller, turn, records[first])
         others = range(first + 1, first + completion.n)
@@ -147,7 +147,7 @@ def _prepared(
     return echoes, asks
 
 
-def _of(completion: Completion, prompt: PromptRequest, options: GenerationOptions) -> RunRequest:
+def _run_request(completion: Completion, prompt: PromptRequest, options: GenerationOptions) -> RunRequest:
     return RunRequest(completion.model, prompt, options, completion.flex)
 
 

@@ -37,10 +37,11 @@ class ContentScores:
 
     def feed(self, answer: Answer) -> list[AnswerDelta]:
         """Raises InternalError when the engine has not scored every token."""
-        if len(answer.logprobs) != len(answer.token_ids):
+        entries = answer.logprobs
+        if len(entries) != len(answer.token_ids):
             raise InternalError("The engine left out log-probabilities.")
         deltas = []
-        for token, logprobs in zip(answer.token_ids, answer.logprobs, strict=True):
+        for token, logprobs in zip(answer.token_ids, entries, strict=True):
             new = self._text.feed((token,))
             if token < FIRST_SPECIAL and self._text.in_content:
                 self._waiting.append(TokenScore(token, logprobs))

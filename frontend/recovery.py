@@ -52,9 +52,7 @@ async def keep_normalizer(triton: Triton) -> None:
         try:
             async with asyncio.timeout(_RELOAD_S):
                 await _reload_normalizer(triton)
-        except (
-            Exception
-        ) as error:  # the task's boundary: nothing is answered without it, so it is tried again
+        except Exception as error:  # the task's boundary: nothing is answered without it
             why = error.message if isinstance(error, ServiceError) else repr(error)
             log.error("%s: %s cannot be loaded, restart Triton: %s", triton.url, NORMALIZER_MODEL, why)
             await asyncio.sleep(wait_s)

@@ -138,14 +138,10 @@ def _choice(choice: str | dict[str, Any]) -> function_tools.Choice:
 def _format(
     wanted: answer_format.TextFormat | answer_format.JsonObjectFormat | JsonSchema,
 ) -> answer_format.Format:
-    match wanted:
-        case answer_format.TextFormat():
-            return answer_format.TextFormat()
-        case answer_format.JsonObjectFormat():
-            return answer_format.JsonObjectFormat()
-        case JsonSchema():
-            schema = answer_format.JsonSchema(wanted.name, wanted.description, wanted.schema, wanted.strict)
-            return answer_format.JsonSchemaFormat(schema)
+    if not isinstance(wanted, JsonSchema):
+        return wanted
+    schema = answer_format.JsonSchema(wanted.name, wanted.description, wanted.schema, wanted.strict)
+    return answer_format.JsonSchemaFormat(schema)
 
 
 def _only_functions(kind: Any, param: str) -> None:

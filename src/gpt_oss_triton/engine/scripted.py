@@ -174,8 +174,8 @@ class ScriptedEngine:
             sequence=sequence,
             running=len(self._running),
             waiting=len(waiting),
-            blocks_total=settings.max_sequences
-            * blocks,  # as many as could ever be held: nothing is preempted
+            # As many as could ever be held: nothing is preempted.
+            blocks_total=settings.max_sequences * blocks,
             blocks_used=sum(held_blocks(replay.progress, size) for replay in self._running),
             blocks_cached=0,
             block_size=size,

@@ -16,8 +16,8 @@ def resolve(root: Any, reference: str) -> Any:
     Raises:
         LookupError: it is no such reference, or nothing is there.
     """
-    first, *steps = unquote(reference).split("/")
-    if first != "#":
+    before, *steps = unquote(reference[1:]).split("/")
+    if not reference.startswith("#") or before:
         raise LookupError(reference)
     found = root
     for step in steps:

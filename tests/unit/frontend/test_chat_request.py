@@ -305,6 +305,8 @@ def test_usage_in_the_stream() -> None:
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
         ({"tools": [function("a b")]}, "tools[0].function.name"),
         ({"tools": [function("x" * 65)]}, "tools[0].function.name"),
+        ({"tools": [function("abc\n")]}, "tools[0].function.name"),
+        ({"messages": [{**USER, "name": "ann\n"}]}, "messages[0].name"),
         ({"tools": [function("f"), function("f")]}, "tools[1].function.name"),
         ({"tools": [function("f")] * 129}, "tools"),
         ({"tools": [{**function("f"), "strict": True}]}, "tools[0].strict"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -52,3 +53,16 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
         return set().union(*(references(v) for v in value)) if isinstance(value, list) else set()
 
     assert {ref.rpartition("/")[2] for ref in references(document)} <= known
+
+
+def test_every_pattern_is_one_of_javascript(document: dict[str, Any]) -> None:
+    def patterns(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            own = [value["pattern"]] if isinstance(value.get("pattern"), str) else []
+            return own + [found for v in value.values() for found in patterns(v)]
+        return [found for v in value for found in patterns(v)] if isinstance(value, list) else []
+
+    found = patterns(document["components"]["schemas"])
+    assert found
+    only_pythons = re.compile(r"\\[AZz]|\(\?P|\(\?[aiLmsux]")
+    assert not [pattern for pattern in found if only_pythons.search(pattern)]

@@ -48,8 +48,8 @@ class Group:
 
         Args:
             meeting: a file that does not exist before the first one comes.
-            timeout_s: for the meeting and for each exchange; beyond it RuntimeError, or with NCCL, which only a dead rank's `abort` wakes, the
-                end of this process.
+            timeout_s: for the meeting and for each exchange; beyond it RuntimeError. An exchange by NCCL waits on the GPU: what
+                ends it is `abort`, or NCCL's own watchdog, which ends this process.
         """
         self.rank, self.ranks = rank, ranks
         for name, value in ENVIRONMENT.items():

@@ -71,9 +71,8 @@ def serve(channel: Channel, start: Start) -> None:
     device = torch.device(start.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.zeros(
-            1, device=device
-        )  # a GPU that cannot be used is told before the others wait at the meeting
+        # A GPU that cannot be used is told before the others wait at the meeting.
+        torch.zeros(1, device=device)
     channel.send(Imported())
     group = Group(Path(start.meeting), start.rank, start.ranks, device, start.timeout_s)
     worker = _load(channel, start, group, device)
