@@ -196,7 +196,7 @@ def _install(extras: Sequence[str]) -> None:
     _make_venv()
     if _may_bring_cuda():
         _say(
-            "there is no NVIDIA GPU here, and torch from PyPI brings several GB for one. For its CPU build press Ctrl-C, set "
+            "no nvidia-smi here, so perhaps no NVIDIA GPU, and torch from PyPI brings several GB for one. For its CPU build press Ctrl-C, set "
             "PIP_EXTRA_INDEX_URL to the address that pytorch.org/get-started/locally shows for pip and CPU, and start again"
         )
     constraints = constraints_file()

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -36,6 +38,15 @@ Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Priority = Literal["high", "normal", "low"]
+
+
+def _has_a_port(address: str) -> str:
+    if not re.fullmatch(r"([^\s/:]+|\[[0-9a-fA-F:]+\]):\d{1,5}", address):
+        raise ValueError(f"{address!r} should be HOST:PORT of Triton's gRPC endpoint, such as 127.0.0.1:8001")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_has_a_port)]
 
 
 class _Settings(BaseSettings):
@@ -183,7 +194,7 @@ class TargetSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str  # Triton's gRPC, host:port
+    url: Address  # Triton's gRPC
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")]
     ensembles: list[str] | None = None  # None: every one that `models` names
     gpus: Annotated[int, Field(ge=0)] = (
@@ -196,7 +207,7 @@ class FrontendSettings(_Settings):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    triton_url: str = "127.0.0.1:8001"  # gRPC
+    triton_url: Address = "127.0.0.1:8001"  # gRPC
     models: dict[str, str] = {"gpt-oss-20b": "gpt-oss-20b"}  # model id at the API -> ensemble in Triton
     targets: list[TargetSettings] = []  # none: the one at `triton_url`
     # who may come in

@@ -1,6 +1,6 @@
 """The engine of this project: one thread that schedules, runs, samples and delivers.
 
-What callers on other threads touch, it touches under the one lock: the inbox, the live sequences, the scheduler.
+What callers on other threads change, it changes under the one lock: the inbox, the live sequences, the scheduler.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ from gpt_oss_triton.launch.places import ROOT, cache_directory
 from gpt_oss_triton.machine import available_cores
 
 _ENSEMBLE = {"20b": "gpt-oss-20b", "120b": "gpt-oss-120b", "demo": "gpt-oss-20b"}
-_ADDRESS = re.compile(r"[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
 _OURS_WITHOUT_FIELD = {"constraints"}  # read by scripts/environment.py
 
 
@@ -83,7 +81,7 @@ def make_plan(
     normalizer = NormalizerSettings.load(**arguments)
     for unknown in _unknown_variables():
         say(f"warning: {unknown}")
-    embedded = not {"triton_url", "targets"} & frontend.origins.keys()
+    embedded = "triton_url" not in frontend.origins and not frontend.targets
     model = launch.model or _model_of(engine, embedded)
     model_id = demo.MODEL_ID if model == "demo" else _ENSEMBLE[model]
     presets = demo.FRONTEND_PRESETS if model == "demo" else {}
@@ -94,7 +92,7 @@ def make_plan(
         _check_models(frontend, _ENSEMBLE[model])
         engine = _engine_for(model, engine, checkpoint, say, stopping)
     else:
-        _check_external(frontend, engine, launch, checkpoint)
+        _check_external(engine, launch, checkpoint)
     return Plan(launch, engine, normalizer, frontend, _ENSEMBLE[model], model_id, embedded)
 
 
@@ -179,14 +177,7 @@ def _find_checkpoint(model: str, engine: EngineSettings, checkpoint: Path | None
     return path, origin
 
 
-def _check_external(
-    frontend: FrontendSettings, engine: EngineSettings, launch: LaunchSettings, checkpoint: Path | None
-) -> None:
-    if not _ADDRESS.fullmatch(frontend.triton_url):
-        raise ConfigurationError(
-            f"triton_url ({_origin(frontend, 'triton_url')}) is {frontend.triton_url!r}; "
-            "it should be HOST:PORT of Triton's gRPC endpoint, such as 127.0.0.1:8001."
-        )
+def _check_external(engine: EngineSettings, launch: LaunchSettings, checkpoint: Path | None) -> None:
     if launch.model == "demo":
         raise ConfigurationError(
             "the demo runs in the embedded tritonserver: it cannot go with --triton-url or targets."

@@ -89,6 +89,7 @@ def test_the_option_is_stronger_than_the_variable(checkpoint: Path, monkeypatch:
         ({"model": "120b"}, None, "hf download openai/gpt-oss-120b"),
         ({}, "/nowhere", "--checkpoint needs --model"),
         ({"triton_url": "http://host:8001"}, None, "HOST:PORT"),
+        ({"targets": [{"name": "a", "url": "http://host:8001"}]}, None, "HOST:PORT"),
         ({"triton_url": "host:8001", "model": "demo"}, None, "the demo runs in the embedded tritonserver"),
         ({"triton_url": "host:8001"}, "/nowhere", "--checkpoint has no effect with --triton-url"),
         ({"triton_url": "host:8001", "gpu_mode": "single"}, None, "--gpu-mode has no effect"),
@@ -113,6 +114,10 @@ def test_named_targets_are_all_that_is_asked() -> None:
     made = plan(targets=[{"name": "a", "url": "triton:8001"}])
     assert (made.embedded, made.model_id) == (False, "gpt-oss-20b")
     assert not made.frontend.guided_calls, "that is for the demo"
+
+
+def test_no_targets_are_none() -> None:
+    assert plan(targets=[]).embedded
 
 
 def test_an_existing_triton_may_hold_any_model() -> None:

@@ -67,7 +67,7 @@ def prefill_attention(
     return out
 
 
-# Of what differs from step to step no version of its own is compiled: that would hold up all streams.
+# Compiling holds up all streams. So there is no version for each count, stride or alignment; the powers of two of QUERIES are a few.
 @triton.jit(
     do_not_specialize=["sequences", "table_stride"],
     do_not_specialize_on_alignment=["starts", "block_tables", "lengths"],
