@@ -26,10 +26,14 @@ from gpt_oss_triton.errors import InvalidRequest
 from gpt_oss_triton.harmony import tokens
 
 WORKERS = 2
+STACK_BYTES = (
+    2**28
+)  # llguidance calls itself for each rule that leads to another; only what is used takes memory
 MAX_COMPILED = 64  # grammars that are kept
 MAX_REASON_CHARS = 300  # of llguidance's own words in an error
 LIMITS = LLParserLimits(
     max_lexer_states=50_000,  # of 1 to 2 kB, for every answer that gets so far
+    step_lexer_fuel=2_000_000,  # as `{"multipleOf": 50000}` needs; at worst some 50 ms
     verbose_errors=False,  # they would repeat the grammar
 )
 
@@ -51,7 +55,8 @@ class Grammars:
         self._tokenizer, self._named = _shared(vocabulary, eos_token_ids)
         self._compiled: LRUCache[bytes, LLMatcher] = LRUCache(MAX_COMPILED)
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="grammar")
+        self._pool = _deep_pool(WORKERS, "grammar")
+        self._compiler = _deep_pool(1, "grammar-compiler")  # masks are not to wait for it
 
     def matcher(self, text: str) -> Matcher:
         """The beginning of an answer that keeps to the grammar `text`. A new one can take a second to compile.
@@ -63,14 +68,16 @@ class Grammars:
         with self._lock:
             compiled = self._compiled.get(key)
         if compiled is None:
-            compiled = LLMatcher(
-                self._tokenizer, LLMatcher.grammar_from_lark(text), log_level=0, limits=LIMITS
-            )
+            compiled = self._compiler.submit(self._compile, text).result()
             if compiled.is_error():
                 raise InvalidRequest(f"The grammar cannot be used: {_reason(compiled)}", param="grammar")
             with self._lock:
                 self._compiled[key] = compiled
         return Matcher(compiled.deep_copy(), self._pool, self._named)
+
+    def _compile(self, text: str) -> LLMatcher:
+        grammar = LLMatcher.grammar_from_lark(text)
+        return LLMatcher(self._tokenizer, grammar, log_level=0, limits=LIMITS)
 
 
 class Matcher:
@@ -141,6 +148,20 @@ class Matcher:
         if not mask.any():
             raise InvalidRequest("The grammar leaves no token that the model has.", param="grammar")
         return mask
+
+
+def _deep_pool(workers: int, name: str) -> ThreadPoolExecutor:
+    """Threads that a grammar of any length that is taken cannot make overflow."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
+    usual = threading.stack_size(STACK_BYTES)
+    try:
+        started = threading.Barrier(workers + 1)
+        for _ in range(workers):
+            pool.submit(started.wait)
+        started.wait()
+    finally:
+        threading.stack_size(usual)
+    return pool
 
 
 def _reason(matcher: LLMatcher) -> str:

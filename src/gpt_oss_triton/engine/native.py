@@ -206,7 +206,7 @@ class NativeEngine:
             while flying is not None or self._wait_for_work():
                 self._admit_and_cancel()
                 flying = self._step(flying)
-        except Exception as error:  # the thread's end: nobody above could answer the live requests
+        except BaseException as error:  # the thread's end: nobody above could answer the live requests
             log.exception("the engine's loop failed")
             self._break(f"The engine stopped: {type(error).__name__}.")
 

@@ -78,7 +78,7 @@ class VllmEngine:
         self._live: dict[str, _Answer] = {}  # guarded by _lock, as is _closing
         self._closing = False
         self._names = itertools.count()  # vLLM may still know an id when it comes again
-        self._load = VllmLoad(settings, checkpoint.name)
+        self._load = VllmLoad(settings, checkpoint.name, self._lock)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._thread.start()
@@ -243,6 +243,7 @@ class VllmEngine:
             if self._live.get(answer.request.request_id) is not answer:
                 return
             del self._live[answer.request.request_id]
+            self._load.preemptions += answer.preemptions
             self._wake.notify_all()
         answer.deliver(terminal)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Collection
 from typing import Any
@@ -15,17 +16,20 @@ from gpt_oss_triton.wire import RECORDS_FORM, Load
 
 
 class VllmLoad:
-    """Makes `Load` records of one vLLM engine. Used under its engine's lock, but for `record`.
+    """Makes `Load` records of one vLLM engine. Used under its engine's lock, which `record` takes itself.
 
     Attributes:
         counters: totals and rates.
+        preemptions: of all answers that have ended.
         max_context, block_size: tokens; known once vLLM has started.
     """
 
-    def __init__(self, settings: EngineSettings, checkpoint: str) -> None:
+    def __init__(self, settings: EngineSettings, checkpoint: str, lock: threading.Lock) -> None:
         self.counters = Counters()
+        self.preemptions = 0
         self.max_context = 0
         self.block_size = settings.block_size
+        self._lock = lock
         self._settings = settings
         self._checkpoint = checkpoint
         self._started = time.time()
@@ -47,13 +51,14 @@ class VllmLoad:
 
     def record(self, scheduler_stats: Any, iteration_stats: Any, *others: Any, **more: Any) -> None:
         """After each step, on the engine's thread."""
-        if scheduler_stats is not None:
-            self._running = scheduler_stats.num_running_reqs
-            self._usage = scheduler_stats.kv_cache_usage
-        if iteration_stats is not None:
-            self.counters.count_step(
-                output_tokens=iteration_stats.num_generation_tokens, prompt_tokens=0, seconds=0.0
-            )
+        with self._lock:
+            if scheduler_stats is not None:
+                self._running = scheduler_stats.num_running_reqs
+                self._usage = scheduler_stats.kv_cache_usage
+            if iteration_stats is not None:
+                self.counters.count_step(
+                    output_tokens=iteration_stats.num_generation_tokens, prompt_tokens=0, seconds=0.0
+                )
 
     def log(self) -> None:
         """There is nothing to write."""
@@ -90,7 +95,7 @@ class VllmLoad:
             prompt_tokens=counters.prompt_tokens,
             cached_tokens=counters.cached_tokens,
             output_tokens=counters.output_tokens,
-            preemptions=0,
+            preemptions=self.preemptions,
             failed_steps=0,
             output_tokens_per_s=counters.rate(),
             dtype=str(config.model_config.dtype).removeprefix("torch."),

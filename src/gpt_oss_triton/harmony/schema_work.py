@@ -3,14 +3,15 @@
 llguidance has limits of its own, but not on all that it does. Patterns that bind one string together it takes apart all
 at once, which costs the product of their lengths. It compares each of an object's `patternProperties` with each other one,
 and does so again for every schema that is joined to the object. `minProperties` and `maxProperties` make it write the
-object out once for each of its properties. It follows references on its stack, as deep as they lead: a thousand of
-them can end the process.
+object out once for each of its properties. Of `multipleOf` it makes as many states as there are remainders. It follows references on its
+stack, as deep as they lead: a thousand of them can end the process. So can the least of 64-bit integers, where it is the only value.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 from gpt_oss_triton.errors import InvalidRequest
@@ -23,6 +24,8 @@ MAX_REFERRED_PARTS = 10_000  # schemas, where what is referred to overlaps
 
 _SEARCHED = 4  # characters: a pattern may match anywhere, as if it began and ended with `.*`
 _OF_FORMAT = 16  # a format's work, as that of a pattern so long
+_OF_REMAINDER = 40  # of each one that `multipleOf` leaves
+_LEAST_INTEGER = 512 - 2**63  # and what is less becomes the least of 64-bit integers, by way of a double
 _VARIANTS = ("anyOf", "oneOf")
 _PLACES = ("items", "additionalItems", "additionalProperties")
 _LISTED_PLACES = ("items", "prefixItems")
@@ -45,7 +48,8 @@ def check_work(schema: dict[str, Any], param: str) -> None:
 
     Raises:
         InvalidRequest: too many patterns for one string, too many for an object's names, too many properties where
-            they are counted, too many levels, or a reference that is not simply a place in the schema.
+            they are counted, too large a `multipleOf`, too small a number, too many levels, or a reference that is not
+            simply a place in the schema.
     """
     _Judge(schema, param).check()
 
@@ -67,6 +71,7 @@ class _Judge:
 
     def check(self) -> None:
         self._check_ids()
+        self._check_numbers()
         self._work(self._root, 1)
 
     def _check_ids(self) -> None:
@@ -81,6 +86,11 @@ class _Judge:
         if any(refers or len(name) < 2 or not name.startswith("#") for name in ids):
             raise self._fault("a schema inside of it may have no $id.")
 
+    def _check_numbers(self) -> None:
+        values = [part.get(key) for part in self._dicts for key in ("const", "enum", "maximum")]
+        if any(number <= _LEAST_INTEGER for value in values for number in _numbers(value)):
+            raise self._fault(f"its numbers must be greater than {_LEAST_INTEGER}.")
+
     def _work(self, schema: Any, level: int) -> int:
         """How much work at most goes into one of the strings, or into the names of one object.
 
@@ -89,7 +99,7 @@ class _Judge:
         self._count(level)
         if not isinstance(schema, dict):
             return 1
-        factors = [_of_string(schema), self._of_names(schema)]
+        factors = [_of_string(schema), self._of_names(schema), self._of_multiples(schema)]
         for key in _VARIANTS:
             of_all = 0
             for variant in _listed(schema, key):
@@ -113,7 +123,8 @@ class _Judge:
         work = _bounded(math.prod(factors) * max(joined, 1))
         if joined > 1:
             self._spend(
-                work, "allOf, anyOf, oneOf or $ref join too many patterns, too long ones or too many schemas."
+                work,
+                "allOf, anyOf, oneOf or $ref join too many patterns, too long ones, too many schemas or multiples.",
             )
         return work
 
@@ -127,6 +138,12 @@ class _Judge:
             work *= _cubed(len(_named(schema, "properties")) + len(_listed(schema, "required")))
         if work > 1:
             self._spend(work, "minProperties or maxProperties count too many properties.")
+        return work
+
+    def _of_multiples(self, schema: dict[str, Any]) -> int:
+        work = _of_remainders(schema)
+        if work > 1:
+            self._spend(work, "a multipleOf is too large.")
         return work
 
     def _spend(self, work: int, reason: str) -> None:
@@ -174,6 +191,16 @@ def _of_string(schema: dict[str, Any]) -> int:
     return work * _OF_FORMAT if "format" in schema else work
 
 
+def _of_remainders(schema: dict[str, Any]) -> int:
+    """Decimals count by their digits: 0.25 leaves 25."""
+    step = schema.get("multipleOf")
+    if not isinstance(step, int | float) or (isinstance(step, float) and not math.isfinite(step)):
+        return 1
+    exact = Decimal(str(step)) if isinstance(step, float) else Decimal(step)
+    remainders = exact.scaleb(len(f"{exact:f}".partition(".")[2]))
+    return _bounded(int(max(Decimal(1), min(remainders, Decimal(MAX_WORK)))) * _OF_REMAINDER)
+
+
 def _cubed(names: int) -> int:
     """Of comparing each name with each other one, at a cost that grows with their number as well."""
     return int(max(names, 1) ** 3)
@@ -208,6 +235,19 @@ def _listed(schema: dict[str, Any], key: str) -> list[Any]:
 def _named(schema: dict[str, Any], key: str) -> dict[str, Any]:
     value = schema.get(key)
     return value if isinstance(value, dict) else {}
+
+
+def _numbers(value: Any) -> Iterator[int | float]:
+    """All in it, however deep; it says itself if it is one."""
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, list):
+            left += value
+        elif isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, int | float):
+            yield value
 
 
 def _dicts(value: Any) -> Iterator[dict[str, Any]]:

@@ -259,6 +259,31 @@ def test_a_grammar_that_is_too_long_and_ignore_eos_are_refused(engine):
     assert refused.value.param == "ignore_eos"
 
 
+RULES = "\n".join([f"r{n}: r{n + 1}" for n in range(15_000)])
+REFERENCES = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(2500)} | {"d2500": {"const": 1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        (f'start: r0\n{RULES}\nr15000: "1"', "1"),
+        (f"start: %json {json.dumps({'$ref': '#/$defs/d0', '$defs': REFERENCES})}", "1"),
+    ],
+    ids=["rules", "references"],
+)
+def test_what_leads_deep_does_not_end_the_process(grammars, text, first):
+    matcher = grammars.matcher(text)
+    assert matcher.forced() == tokens.encode_text(first)
+
+
+def test_large_multiples_can_be_written(grammars):
+    matcher = grammars.matcher('start: %json {"type": "integer", "multipleOf": 50000}')
+    for token in tokens.encode_text("150000"):
+        assert token in allowed(matcher)
+        matcher.advance(token)
+    assert allowed(matcher) >= EOS
+
+
 def test_a_grammar_that_gets_too_complex_fails_its_request_alone(engine, monkeypatch):
     monkeypatch.setattr(grammar_module, "LIMITS", LLParserLimits(step_lexer_fuel=1, verbose_errors=False))
     text = "start: /[a-f]{2,30}x|[a-g]{3,40}y/  // another text than any before"

@@ -295,6 +295,21 @@ def test_a_raising_stop_text_fails_its_request_only(engine):
     wait_until(lambda: idle(engine))
 
 
+def test_a_panic_of_foreign_code_is_no_silence(make_engine):
+    class Panic(BaseException):
+        """As those of Rust come."""
+
+    def panicking(token):
+        raise Panic
+
+    engine = make_engine()
+    call = Call(engine, [5], stop_text=panicking)
+    assert isinstance(call.end().error, EngineUnavailable)
+    with pytest.raises(EngineUnavailable):
+        engine.load()
+    engine.close()
+
+
 def test_logits_that_are_no_numbers_fail_the_request_and_are_not_reused(make_engine):
     engine = make_engine()
     forward = engine._runner._executor.forward

@@ -100,6 +100,13 @@ TOO_MUCH: dict[str, Schema] = {
     "properties counted elsewhere": {
         "allOf": [optional(300), {"type": "object", "additionalProperties": False, "maxProperties": 2}],
     },
+    "remainders": {"type": "integer", "multipleOf": 1_000_003},
+    "decimal remainders": {"type": "number", "multipleOf": 1.000003},
+    "remainders joined": {"allOf": [{"type": "integer", "multipleOf": 9973}, {"multipleOf": 1009}]},
+    "remainders without end": {"type": "integer", "multipleOf": 10**400},
+    "the least integer": {"properties": {"n": {"type": "integer", "enum": [0, -(2**63)]}}},
+    "about the least integer": {"const": {"a": [512 - 2**63]}},
+    "no other integer": {"type": "integer", "minimum": -1e19, "maximum": -1e19},
     "references that lead deep": chain(600, lambda reference: {"properties": {"a": reference}}),
     "references that only refer": chain(MAX_REFERRED_LEVELS),
     "references to the same under other names": {
@@ -189,6 +196,8 @@ TAKEN: dict[str, Schema] = {
     },
     "a list": {"$ref": "#/$defs/node", "$defs": {"node": NODE}},
     "a tree of the whole": {"type": "object", "properties": {"kids": {"items": {"$ref": "#"}}}},
+    "multiples": {"properties": {"cents": {"multipleOf": 0.01}, "lot": {"type": "integer", "multipleOf": 100_000}}},
+    "numbers as large as may be": {"properties": {"n": {"minimum": -1e15}, "m": {"const": 2**63}, "l": {"const": 1 - 2**53}}},
     "names by pattern": named(MAX_PATTERN_PROPERTIES),
     "at least one": {**optional(170), "additionalProperties": False, "minProperties": 1},
     "an address": {"$id": "https://example.org/a", "$ref": "#/$defs/a", "$defs": {"a": STRING}},
