@@ -24,6 +24,7 @@ from gpt_oss_triton.errors import (
     EngineUnavailable,
     InternalError,
     InvalidRequest,
+    NotAccepted,
     Overloaded,
     ServiceError,
 )
@@ -99,7 +100,7 @@ class Generation:
         self._accept_timer = loop.call_later(
             self._accept_timeout_s,
             self.stop,
-            EngineUnavailable("The engine did not accept the request in time.", retry_after_s=1.0),
+            NotAccepted("The engine did not accept the request in time.", retry_after_s=1.0),
         )
         self._deadline_timer = loop.call_later(
             self._deadline_s,

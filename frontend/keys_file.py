@@ -155,12 +155,12 @@ class KeysFile:
             log.info("read %d API keys from %s", len(self.keys), self._path)
 
     def _version(self) -> tuple[int, int, int] | None:
-        """What differs between two contents of the file; None without a file."""
+        """What differs between two contents of the file, and when it has become readable; None without a file."""
         try:
             stat = self._path.stat()
         except OSError:
             return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+        return stat.st_ctime_ns, stat.st_size, stat.st_ino
 
     def _read(self) -> tuple[Key, ...]:
         try:

@@ -99,7 +99,7 @@ def under_load(asked: Asked, service: Service) -> tuple[Asked, dict[str, str]]:
     options = asked.options
     if limit is None or (options.max_tokens is not None and options.max_tokens <= limit):
         return asked, {}
-    options = msgspec.structs.replace(options, max_tokens=limit)
+    options = msgspec.structs.replace(options, most_tokens=limit)
     return msgspec.structs.replace(asked, options=options), {ANSWER_LIMIT_HEADER: str(limit)}
 
 

@@ -243,6 +243,18 @@ def what_can_never_run_is_refused_at_once(engine: Engine) -> None:
 
 
 @check
+def what_nobody_asked_for_is_no_reason_to_refuse(engine: Engine) -> None:
+    """Prompt and `most_tokens` are more than the context holds."""
+    ends = [
+        Call(engine, [1] * 1020, max_tokens=None, most_tokens=500).end(),
+        Call(engine, [1], max_tokens=None, most_tokens=3).end(),
+        Call(engine, [1], max_tokens=2, most_tokens=3).end(),
+    ]
+    assert [end.completion_tokens for end in ends] == [4, 3, 2]
+    refused(InvalidRequest, "most_tokens", lambda: Call(engine, [1], most_tokens=0))
+
+
+@check
 def what_the_engine_lacks_is_refused_by_name(engine: Engine) -> None:
     asking: dict[str, Any] = {
         "temperature": 0.5,

@@ -6,7 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from gpt_oss_triton.errors import Cancelled, DeadlineExceeded, EngineUnavailable, Overloaded, ServiceError
+from gpt_oss_triton.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    EngineUnavailable,
+    NotAccepted,
+    Overloaded,
+    ServiceError,
+)
 
 State = Literal["closed", "open", "half_open"]
 
@@ -51,7 +58,9 @@ class Breaker:
         Args:
             answered: it had been taken, so that a deadline says how long an answer is and not how the target does.
         """
-        if isinstance(error, Overloaded | EngineUnavailable | Cancelled) or (
+        if isinstance(error, NotAccepted):
+            self._fail()
+        elif isinstance(error, Overloaded | EngineUnavailable | Cancelled) or (
             answered and isinstance(error, DeadlineExceeded)
         ):
             self._tried = None

@@ -20,6 +20,7 @@
     ├── Cancelled                 499  the caller went away, or asked for it
     ├── InternalError             500  our fault; the message never carries a stack trace
     ├── EngineUnavailable         503  not loaded, dead, or draining
+    │   └── NotAccepted           503  it has neither taken nor refused the request, though it seemed well
     └── DeadlineExceeded          504
 
     ConfigurationError            not for callers: the server refuses to start
@@ -44,7 +45,7 @@ class ServiceError(Exception):
     Attributes:
         status: HTTP status.
         type: OpenAI's `error.type`.
-        code: OpenAI's `error.code`, unique in this tree.
+        code: OpenAI's `error.code`; a class without one has its parent's.
         triton_code: name of the `TritonError` code that a Python-backend response carries.
         param: the request field at fault, in OpenAI's path notation, or None.
         retry_after_s: seconds after which a retry makes sense, or None.
@@ -154,13 +155,17 @@ class Cancelled(ServiceError):
 
 
 class InternalError(ServiceError):
-    pass
+    code = "internal_error"
 
 
 class EngineUnavailable(ServiceError):
     status = 503
     code = "engine_unavailable"
     triton_code = "UNAVAILABLE"
+
+
+class NotAccepted(EngineUnavailable):
+    pass
 
 
 class DeadlineExceeded(ServiceError):
@@ -174,8 +179,10 @@ def _tree(root: type[ServiceError]) -> list[type[ServiceError]]:
     return [root, *(leaf for child in root.__subclasses__() for leaf in _tree(child))]
 
 
-# Children come after parents, so InternalError (which adds nothing) stands for its code.
-_BY_CODE: dict[str, type[ServiceError]] = {cls.code: cls for cls in _tree(ServiceError)}
+# Children come after parents: InternalError stands for the code of both.
+_BY_CODE: dict[str, type[ServiceError]] = {
+    cls.code: cls for cls in _tree(ServiceError) if "code" in vars(cls)
+}
 _TAG = re.compile(r"\[(?P<code>[a-z_]+)(?: (?P<param>\S+))?\] (?P<message>.*)", re.DOTALL)
 
 

@@ -38,8 +38,10 @@ def check_options(options: GenerationOptions, vocabulary: int = VOCABULARY) -> N
         value = getattr(options, name)
         if value is not None and not low <= value <= high:  # false for NaN as well
             raise InvalidRequest(f"{name} must be between {low} and {high}, got {value}.", param=name)
-    if options.max_tokens is not None and options.max_tokens < 1:
-        raise InvalidRequest(f"max_tokens must be at least 1, got {options.max_tokens}.", param="max_tokens")
+    for name in ("max_tokens", "most_tokens"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise InvalidRequest(f"{name} must be at least 1, got {value}.", param=name)
     _check_stops(options, vocabulary)
     _check_ids(options)
     _check_grammar(options)

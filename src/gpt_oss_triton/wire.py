@@ -183,6 +183,7 @@ class GenerationOptions(msgspec.Struct, omit_defaults=True, frozen=True):
     """How to sample and when to stop. Defaults are the neutral values; `options.py` has the ranges."""
 
     max_tokens: int | None = None  # None: the engine's default, else what the context leaves
+    most_tokens: int | None = None  # a limit that nobody asked for: never a reason to refuse
     temperature: float = 1.0  # 0 is greedy
     top_p: float = 1.0
     top_k: int = 0  # 0: off

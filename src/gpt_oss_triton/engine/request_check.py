@@ -36,7 +36,8 @@ class RequestLimits:
         """
         check_supported(self.capabilities, request.options)
         check_options(request.options, self.vocabulary)
-        prompt, asked = request.prompt_token_ids, request.options.max_tokens
+        prompt, options = request.prompt_token_ids, request.options
+        asked = options.max_tokens
         if not prompt:
             raise InvalidRequest("The prompt has no tokens.", param="prompt_token_ids")
         if not 0 <= min(prompt) <= max(prompt) < self.vocabulary:
@@ -52,7 +53,7 @@ class RequestLimits:
                 f"answer was asked to have up to {asked or 1}.",
                 param="messages" if room < 1 else "max_tokens",
             )
-        return min(room, asked or self.default_max_tokens or room)
+        return min(room, asked or self.default_max_tokens or room, options.most_tokens or room)
 
     def check_room(self, request_id: str, live: Container[str], count: int) -> None:
         """Whether one more may come, beside the `count` that are `live` now.

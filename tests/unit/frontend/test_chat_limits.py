@@ -136,3 +136,15 @@ async def test_what_is_no_request_does_not_count(http: httpx.AsyncClient) -> Non
     wrong = [await http.post("/tokenize", json={"prompt": 1}, headers=bearer("two")) for _ in range(3)]
     assert [answer.status_code for answer in wrong] == [400, 400, 400]
     assert (await http.post("/tokenize", json={"prompt": "hi"}, headers=bearer("two"))).status_code == 200
+
+
+async def test_a_limit_of_load_is_no_limit_of_the_callers(
+    app: FastAPI, http: httpx.AsyncClient, fake: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service: Service = app.state.service
+    monkeypatch.setattr(service.admission, "answer_limit", lambda _: 7)
+    asked = [{}, {"max_completion_tokens": 100}, {"max_completion_tokens": 3}]
+    answers = [await http.post(PATH, json=CHAT | more, headers=bearer("any")) for more in asked]
+    assert [answer.headers.get("x-answer-limit") for answer in answers] == ["7", "7", None]
+    options = [request.options for request in fake.requests]
+    assert [(o.max_tokens, o.most_tokens) for o in options] == [(None, 7), (100, 7), (3, None)]

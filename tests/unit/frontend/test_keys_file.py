@@ -145,6 +145,19 @@ def test_a_change_is_taken_in(path: Path) -> None:
     assert names(file) == ["carol"]
 
 
+def test_a_file_that_becomes_readable_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text(entry())
+    file = KeysFile(path, "normal")
+    path.write_text(entry("bob"))
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "no")))
+        file.check()
+    assert names(file) == ["alice"]
+    path.chmod(0o640)
+    file.check()
+    assert names(file) == ["bob"]
+
+
 def test_a_broken_file_keeps_the_old_keys_and_is_logged_once(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

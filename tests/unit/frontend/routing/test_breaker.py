@@ -9,6 +9,7 @@ from gpt_oss_triton.errors import (
     EngineUnavailable,
     InternalError,
     InvalidRequest,
+    NotAccepted,
     Overloaded,
     ServiceError,
 )
@@ -42,7 +43,7 @@ def opened(breaker: Breaker) -> Breaker:
     return breaker
 
 
-@pytest.mark.parametrize("error", [BAD, DeadlineExceeded("late")])
+@pytest.mark.parametrize("error", [BAD, DeadlineExceeded("late"), NotAccepted("hung")])
 def test_failures_in_a_row_open_it(breaker: Breaker, error: ServiceError) -> None:
     for _ in range(FAILURES - 1):
         breaker.record(error)
