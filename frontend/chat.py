@@ -13,7 +13,7 @@ from frontend import chat_answers
 from frontend.chat_answers import ChatAnswers
 from frontend.chat_reply import DONE, ChatReply, fingerprint
 from frontend.chat_request import Chat, read_chat
-from frontend.fold import Completion, Ending, Usage
+from frontend.fold import Completion
 from frontend.request_body import apart_if_slow, body_of
 from frontend.request_schemas import body_schema
 from frontend.run_context import accepted, streamed, under_load
@@ -55,20 +55,19 @@ async def chat_completions(request: Request) -> Response:
         headers |= service.admission.limit_headers(request.state.caller)
         if chat.stream:
             return streamed(request, _events(answers, reply, chat), stack, headers)
-        whole = reply.completion(await _gather(answers, chat), logprobs=chat.options.logprobs is not None)
+        completions = await _gather(answers, chat)
+        logprobs = chat.options.logprobs is not None
+        whole = reply.completion(completions, answers.usage(), logprobs=logprobs)
         return Response(whole, media_type="application/json", headers=headers)
 
 
 async def _events(answers: ChatAnswers, reply: ChatReply, chat: Chat) -> AsyncGenerator[bytes]:
     choices = [reply.choice(index) for index in range(chat.n)]
-    usages: list[Usage] = []
     async for index, part in answers:
         for event in choices[index].events(part):
             yield event
-        if isinstance(part, Ending):
-            usages.append(part.usage)
     if chat.include_usage:
-        yield reply.usage(Usage.total(usages))
+        yield reply.usage(answers.usage())
     yield DONE
 
 

@@ -23,6 +23,7 @@ from frontend.runs import Runs
 from frontend.service import Service
 from gpt_oss_triton.harmony.answer import AnswerDelta, AnswerText
 from gpt_oss_triton.telemetry.record import RequestRecord
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
 from gpt_oss_triton.wire import ToolCall
 
 
@@ -71,12 +72,13 @@ class ChatAnswers:
                 if self._include_reasoning or isinstance(part, Ending) or part.kind != "reasoning":
                     yield index, part
 
+    def usage(self) -> TokenCounts:
+        return TokenCounts.joint([record.counts for record in self.records], len(self.records))
+
     def join_records(self) -> None:
-        """At the end, however it came. The prompt counts once, as in the usage."""
+        """At the end, however it came."""
         if len(self.records) > 1:
-            joint_record.join(self._whole, self.records)
-            self._whole.prompt_tokens = self.records[0].prompt_tokens
-            self._whole.cached_tokens = min(record.cached_tokens for record in self.records)
+            joint_record.join(self._whole, self.records, self.usage())
 
     def _note(self, index: int, part: Part) -> None:
         if not isinstance(part, Ending):
@@ -90,9 +92,7 @@ class ChatAnswers:
             self._keep_reasoning(first, "".join(self._reasoning[index]))
         record = self.records[index]
         record.finish_reason = part.finish_reason
-        record.prompt_tokens, record.cached_tokens = part.usage.prompt_tokens, part.usage.cached_tokens
-        record.completion_tokens = part.usage.completion_tokens
-        record.reasoning_tokens = part.usage.reasoning_tokens
+        record.counts.reasoning = part.reasoning_tokens
         if index == 0:
             calls = [ToolCall(call.name, "".join(call.arguments)) for call in self._calls]
             self._turn.answered("".join(self._content), calls)

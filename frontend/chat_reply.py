@@ -14,11 +14,12 @@ import msgspec
 
 from frontend.call_ids import call_id
 from frontend.content_scores import LEAST_LOGPROB, ScoredDelta, TokenScore
-from frontend.fold import Completion, Ending, Part, Usage
+from frontend.fold import Completion, Ending, Part
 from gpt_oss_triton import __version__
 from gpt_oss_triton.errors import InternalError
 from gpt_oss_triton.harmony import tokens
 from gpt_oss_triton.harmony.answer import AnswerDelta
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
 from gpt_oss_triton.wire import Load
 
 _to_json = msgspec.json.Encoder().encode
@@ -86,11 +87,13 @@ class ChatReply:
             opening, self._tail, self._reasoning_names, partial(call_id, self._completion_id, index)
         )
 
-    def usage(self, usage: Usage) -> bytes:
+    def usage(self, usage: TokenCounts) -> bytes:
         """The chunk after all ends, for those who asked for it."""
         return event({**self._head, "choices": [], "usage": _usage(usage)})
 
-    def completion(self, answers: Sequence[Completion], *, logprobs: bool = False) -> bytes:
+    def completion(
+        self, answers: Sequence[Completion], usage: TokenCounts, *, logprobs: bool = False
+    ) -> bytes:
         """The unstreamed reply.
 
         Args:
@@ -100,7 +103,6 @@ class ChatReply:
             InternalError: an answer has no end.
         """
         choices = [self._choice(index, answer, logprobs) for index, answer in enumerate(answers)]
-        usage = Usage.total(answer.ending.usage for answer in answers if answer.ending is not None)
         head = {**self._head, "object": "chat.completion"}
         return _encode({**head, "choices": choices, "usage": _usage(usage)})
 
@@ -195,13 +197,20 @@ class ChoiceChunks:
         return self._opening + content + self._ending % (ending.finish_reason.encode(), token_ids)
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
+def _usage(counts: TokenCounts) -> dict[str, Any]:
     return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        **text_usage(counts),
+        "completion_tokens_details": {"reasoning_tokens": counts.reasoning},
+    }
+
+
+def text_usage(counts: TokenCounts) -> dict[str, Any]:
+    """OpenAI's usage, without what not every endpoint tells apart."""
+    return {
+        "prompt_tokens": counts.prompt,
+        "completion_tokens": counts.completion,
+        "total_tokens": counts.prompt + counts.completion,
+        "prompt_tokens_details": {"cached_tokens": counts.cached},
     }
 
 

@@ -8,7 +8,6 @@ from fastapi import Request
 
 from frontend import joint_record
 from frontend.admission.ask import Ask
-from frontend.completion_reply import CompletionUsage
 from frontend.completion_request import Completion
 from frontend.completion_text import CompletionText, TextDelta
 from frontend.request_body import apart_if_large
@@ -18,10 +17,10 @@ from frontend.run_context import SESSION_HEADER
 from frontend.run_request import RunRequest
 from frontend.runs import Runs
 from frontend.service import Service
-from frontend.triton import Answer
 from gpt_oss_triton.harmony import tokens
 from gpt_oss_triton.telemetry.record import RequestRecord
-from gpt_oss_triton.wire import Finished, GenerationOptions, PromptRequest
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
+from gpt_oss_triton.wire import GenerationOptions, PromptRequest
 
 Part = tuple[int, TextDelta, CompletionText]  # index of a choice, what is new of it, and all of it so far
 
@@ -46,7 +45,7 @@ class CompletionAnswers:
     ) -> None:
         self.records = records
         self.runs = Runs(runs, streamed=completion.stream and len(completion.prompts) == 1)
-        self._completion = completion
+        self._per_prompt = completion.n
         self._whole = whole
         self._echoes = echoes
         self._texts = [
@@ -63,7 +62,10 @@ class CompletionAnswers:
         async for index, answer in self.runs:
             text = self._texts[index]
             delta = text.feed(answer)
-            self._note(index, answer)
+            if text.finish_reason is not None:
+                record = self.records[index]
+                record.finish_reason = text.finish_reason
+                record.counts.cut(len(text.token_ids))  # more may have come than a stop string lets by
             if self._echoes[index]:
                 delta.text = self._echoes[index] + delta.text
                 self._echoes[index] = ""
@@ -71,30 +73,13 @@ class CompletionAnswers:
             if text.finish_reason is not None:
                 self.runs.leave(index)  # the engine knows nothing of stop strings that no channel bounds
 
-    def usage(self) -> CompletionUsage:
-        prompts = self.records[:: self._completion.n]  # the first answer to each
-        return CompletionUsage(
-            prompt_tokens=sum(record.prompt_tokens for record in prompts),
-            completion_tokens=sum(len(text.token_ids) for text in self._texts),
-            cached_tokens=sum(record.cached_tokens for record in prompts),
-        )
+    def usage(self) -> TokenCounts:
+        return TokenCounts.joint([record.counts for record in self.records], self._per_prompt)
 
     def join_records(self) -> None:
         """At the end, however it came."""
         if len(self.records) > 1:
-            joint_record.join(self._whole, self.records)
-            usage = self.usage()
-            self._whole.prompt_tokens, self._whole.cached_tokens = usage.prompt_tokens, usage.cached_tokens
-
-    def _note(self, index: int, answer: Answer) -> None:
-        record, text = self.records[index], self._texts[index]
-        record.finish_reason = text.finish_reason
-        if isinstance(answer.event, Finished):
-            record.prompt_tokens, record.cached_tokens = (
-                answer.event.prompt_tokens,
-                answer.event.cached_tokens,
-            )
-            record.completion_tokens = answer.event.completion_tokens
+            joint_record.join(self._whole, self.records, self.usage())
 
 
 async def begin(request: Request, completion: Completion, body: bytes, digest: bytes) -> CompletionAnswers:

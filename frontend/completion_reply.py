@@ -7,25 +7,9 @@ from typing import Any
 
 import msgspec
 
-from frontend.chat_reply import event
+from frontend.chat_reply import event, text_usage
 from frontend.completion_text import LegacyLogprobs, TextDelta
-
-
-@dataclass(frozen=True, slots=True)
-class CompletionUsage:
-    """Tokens; a prompt counts once, however many answers it gets."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-
-    def record(self) -> dict[str, Any]:
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
-        }
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
 
 
 @dataclass(slots=True)
@@ -77,11 +61,11 @@ class CompletionReply:
         """What is new of one choice. Unlike a chat's chunks it has no `usage: null`, which the schema does not allow."""
         return event({**self._head, "choices": [choice.record(index)]})
 
-    def usage(self, usage: CompletionUsage) -> bytes:
+    def usage(self, usage: TokenCounts) -> bytes:
         """The chunk after the end, for those who asked for it."""
-        return event({**self._head, "choices": [], "usage": usage.record()})
+        return event({**self._head, "choices": [], "usage": text_usage(usage)})
 
-    def whole(self, choices: list[Choice], usage: CompletionUsage) -> bytes:
+    def whole(self, choices: list[Choice], usage: TokenCounts) -> bytes:
         """The unstreamed reply."""
         records = [choice.record(index) for index, choice in enumerate(choices)]
-        return msgspec.json.encode({**self._head, "choices": records, "usage": usage.record()})
+        return msgspec.json.encode({**self._head, "choices": records, "usage": text_usage(usage)})

@@ -52,7 +52,7 @@ class Dispatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._leave(error or self._failure)
-        self._admission.finished(self._ask, self._record.completion_tokens)
+        self._admission.finished(self._ask)
 
     async def accepted(self) -> Accepted:
         """Wait until an engine has taken the request."""
@@ -104,7 +104,7 @@ class Dispatch:
         record.accepted = time.time()
         record.reserved_blocks = placement.reservation.blocks_held
         record.prompt = accepted.prompt
-        record.prompt_tokens, record.cached_tokens = accepted.prompt_tokens, accepted.cached_tokens
+        record.counts.accepted(accepted.prompt_tokens, accepted.cached_tokens)
         return accepted
 
     async def _try_elsewhere(self, error: ServiceError) -> Accepted:
@@ -112,7 +112,6 @@ class Dispatch:
         failed = self._placement
         if failed is None or self._stopped is not None or not self._may_repeat(error):
             raise error
-        self._record.attempts[-1].failed = error.code
         await self._leave(error)
         self._ask.excluded.add(failed.target.name)
         try:
@@ -145,6 +144,9 @@ class Dispatch:
 
     async def _leave(self, error: BaseException | None) -> None:
         """Let go of the target, and tell its breaker how it was."""
+        attempts = self._record.attempts
+        if isinstance(error, ServiceError) and attempts and attempts[-1].failed is None:
+            attempts[-1].failed = error.code
         generation, self._generation = self._generation, None
         placement, self._placement = self._placement, None
         if generation is not None:
@@ -158,15 +160,9 @@ class Dispatch:
         if answer.token_ids:
             record.last_token = time.time()
             record.first_token = record.first_token or record.last_token
-            record.completion_tokens += len(answer.token_ids)  # for answers that never come to their end
-        if not isinstance(answer.event, Finished):
-            return
-        finished = answer.event
-        record.finish_reason = finished.finish_reason
-        record.prompt_tokens, record.cached_tokens = finished.prompt_tokens, finished.cached_tokens
-        record.completion_tokens = finished.completion_tokens
-        record.preemptions, record.blocks = finished.preemptions, finished.blocks
-        record.timings = finished.timings
+        if isinstance(answer.event, Finished):
+            record.preemptions, record.blocks = answer.event.preemptions, answer.event.blocks
+            record.timings = answer.event.timings
 
 
 def _release_unused(entering: asyncio.Task[Placement]) -> None:

@@ -6,7 +6,6 @@ comes; `Completion` gathers the same parts into one object.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,27 +16,6 @@ from gpt_oss_triton.wire import Finished
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens. `reasoning_tokens` are a part of `completion_tokens`, `cached_tokens` of `prompt_tokens`."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    reasoning_tokens: int
-
-    @staticmethod
-    def total(usages: Iterable[Usage]) -> Usage:
-        """Of several answers to one prompt, which counts once: as the first of them found it in the cache."""
-        usages = list(usages)
-        return Usage(
-            usages[0].prompt_tokens,
-            sum(usage.completion_tokens for usage in usages),
-            min(usage.cached_tokens for usage in usages),
-            sum(usage.reasoning_tokens for usage in usages),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Ending:
     """Attributes:
     finish_reason: `length` wins when the answer was cut; `tool_calls` when it ended with a complete call.
@@ -45,7 +23,7 @@ class Ending:
     """
 
     finish_reason: Literal["stop", "length", "tool_calls"]
-    usage: Usage
+    reasoning_tokens: int
     token_ids: list[int] | None = None
 
 
@@ -85,15 +63,10 @@ class AnswerFold:
         return parts
 
     def _ending(self, finished: Finished) -> Ending:
-        usage = Usage(
-            finished.prompt_tokens,
-            finished.completion_tokens,
-            finished.cached_tokens,
-            self._text.reasoning_tokens,
-        )
+        reasoning_tokens = self._text.reasoning_tokens
         if finished.finish_reason == "length":
-            return Ending("length", usage, self._token_ids)
-        return Ending("tool_calls" if self._text.called else "stop", usage, self._token_ids)
+            return Ending("length", reasoning_tokens, self._token_ids)
+        return Ending("tool_calls" if self._text.called else "stop", reasoning_tokens, self._token_ids)
 
 
 @dataclass(slots=True)

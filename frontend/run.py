@@ -69,10 +69,12 @@ class Run:
         await self._dispatch.accepted()
         self._answers = self._dispatch if key is None else cache.record(key, self._dispatch)
 
-    def __aiter__(self) -> AsyncIterator[Answer]:
+    async def __aiter__(self) -> AsyncIterator[Answer]:
         if self._answers is None:
             raise RuntimeError("iterated before it was accepted")
-        return self._answers
+        async for answer in self._answers:
+            self._ask.record.counts.came(len(answer.token_ids), answer.event)
+            yield answer
 
     def stop(self, error: ServiceError) -> None:
         """End it now; its reader gets `error`."""

@@ -143,7 +143,9 @@ class Service:
     def ask(self, request: RunRequest, body: bytes, caller: Caller, turn: Turn, record: RequestRecord) -> Ask:
         """What admission and routing know of a request. Its prompt may be long: see `apart_if_large`."""
         ensemble = self.resolve(request.model)
-        estimate = self.admission.estimate(ensemble, request.prompt, request.options.max_tokens)
+        options = request.options
+        limits = [limit for limit in (options.max_tokens, options.most_tokens) if limit is not None]
+        estimate = self.admission.estimate(ensemble, request.prompt, min(limits, default=None))
         return Ask(
             ensemble=ensemble,
             caller=caller,
@@ -159,7 +161,13 @@ class Service:
     def ask_again(self, ask: Ask, body: bytes, record: RequestRecord) -> Ask:
         """The same of another answer to its prompt, whose work is done; with the session goes the first one alone."""
         return dataclasses.replace(
-            ask, booking=_booking(body, ask.caller), record=record, session=None, excluded=set(), first=ask
+            ask,
+            booking=_booking(body, ask.caller),
+            record=record,
+            session=None,
+            excluded=set(),
+            first=ask,
+            same_prompt=True,
         )
 
     def dispatch(self, ask: Ask, request: RunRequest, turn: Turn, request_id: str) -> Dispatch:

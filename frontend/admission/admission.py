@@ -24,6 +24,7 @@ from frontend.admission.refusal import Decision, Refusal
 from frontend.caller import Caller
 from gpt_oss_triton.config import FrontendSettings
 from gpt_oss_triton.errors import EngineUnavailable, Overloaded
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
 from gpt_oss_triton.wire import PromptRequest
 
 if TYPE_CHECKING:
@@ -88,12 +89,12 @@ class Admission:
             ask.refusal = refusal
             if not decided:
                 self._decide(ask, refusal.reason)
-            self.finished(ask, ask.record.completion_tokens)
+            self.finished(ask)
             raise refusal.error from None
         except asyncio.CancelledError:
             if not decided:
                 self._decide(ask, "cancelled")
-            self.finished(ask, ask.record.completion_tokens)
+            self.finished(ask)
             raise
         if not decided:
             self._decide(ask, "admitted")
@@ -110,7 +111,7 @@ class Admission:
             self._decide(ask, refusal.reason)
             raise refusal.error from None
         self._limits.charge(ask)
-        self._limits.settle(ask, 0)
+        self._limits.settle(ask, TokenCounts())
         self._decide(ask, "cached")
 
     def count(self, caller: Caller) -> None:
@@ -154,10 +155,10 @@ class Admission:
             self._places.serve(lane)
             self._relieve(ensemble, lane)
 
-    def finished(self, ask: Ask, completion_tokens: int) -> None:
+    def finished(self, ask: Ask) -> None:
         """The request has ended, however: settle what its caller was charged. Only the first time counts."""
         if ask.charge is not None:
-            self._limits.settle(ask, ask.record.prompt_tokens + completion_tokens)
+            self._limits.settle(ask, ask.record.counts)
             self._lanes[ask.ensemble].learn(ask)
 
     def drain(self) -> None:

@@ -55,6 +55,7 @@ class Ask:
         charge: what its caller's limits were charged with; None before it was let in and after it was settled.
         first: of a request for several answers the first one's, with which the request is let in or refused; None for
             itself.
+        same_prompt: another answer to the prompt of an ask before it, which pays for it.
         refusal: why it was not let in.
     """
 
@@ -70,4 +71,5 @@ class Ask:
     excluded: set[str] = field(default_factory=set)
     charge: Charge | None = None
     first: Ask | None = None
+    same_prompt: bool = False
     refusal: Refusal | None = None

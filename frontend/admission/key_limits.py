@@ -2,7 +2,7 @@
 
 A request is charged with its estimate when it is let in, and with what it really took when it has ended. One for several
 answers is one request until the last of them has ended, and is let in when its first answer is: what the others take counts
-against the next request.
+against the next request. A prompt is paid for once, however many answers it gets.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from frontend.admission.refusal import Decision, Refusal
 from frontend.admission.token_bucket import TokenBucket
 from frontend.caller import Caller, KeyLimits
 from gpt_oss_triton.errors import RateLimited
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
 
 _CONCURRENCY_RETRY_S = 1.0  # when one of its own requests will end is the caller's to know
 
@@ -112,12 +113,13 @@ class CallerLimits:
         use.running[request] += 1
         if ask.first is None:
             use.count_request()
+        tokens = ask.estimate.output_tokens if ask.same_prompt else ask.estimate.tokens
         if use.tokens is not None:
-            use.tokens.level -= ask.estimate.tokens
-        ask.charge = Charge(ask.estimate.tokens, use, request)
+            use.tokens.level -= tokens
+        ask.charge = Charge(tokens, use, request)
 
-    def settle(self, ask: Ask, tokens: int) -> None:
-        """The request took `tokens` in the end."""
+    def settle(self, ask: Ask, counts: TokenCounts) -> None:
+        """The request took so many tokens in the end."""
         charge, ask.charge = ask.charge, None
         if charge is None:
             return
@@ -125,6 +127,7 @@ class CallerLimits:
         if not charge.use.running[charge.request]:
             del charge.use.running[charge.request]
         if charge.use.tokens is not None:
+            tokens = counts.completion if ask.same_prompt else counts.prompt + counts.completion
             charge.use.tokens.level += charge.tokens - tokens
 
     def headers(self, caller: Caller) -> dict[str, str]:

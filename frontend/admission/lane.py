@@ -107,9 +107,10 @@ class Lane:
     def learn(self, ask: Ask) -> None:
         """The request has ended, however; what is known of it by now tells what to expect of others."""
         record = ask.record
-        if record.prompt_tokens:
-            self.estimator.learn(ask.estimate, record.prompt_tokens)
-        if record.first_token is not None and record.admitted is not None:
+        if record.counts.prompt:
+            self.estimator.learn(ask.estimate, record.counts.prompt)
+        tried_once = len(record.attempts) < 2  # what a lost engine took says nothing
+        if record.first_token is not None and record.admitted is not None and tried_once:
             took_s = record.first_token - record.admitted
             self._first_token_s += _FIRST_TOKEN_WEIGHT * (took_s - self._first_token_s)
 

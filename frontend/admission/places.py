@@ -66,7 +66,8 @@ class Places:
         self._router.placed(ask, choice)
         lane.targets[choice.target.name] = choice.target
         record = ask.record
-        record.admitted = self._wall()
+        if record.admitted is None:  # else it is a second try, of what was let in with the first
+            record.admitted = self._wall()
         record.priced_tokens, record.priced_blocks = ask.estimate.tokens, reservation.blocks
         return Placement(choice.target, choice.reason, reservation)
 
@@ -95,7 +96,8 @@ class Places:
         loop, now = asyncio.get_running_loop(), self._clock()
         waiter = Waiter(ask, now, loop.create_future())
         lane.queue.push(waiter, first=first)
-        ask.record.queued = self._wall()
+        if ask.record.admitted is None:
+            ask.record.queued = self._wall()
         timer = loop.call_later(max(0.0, ask.deadline - now), waiter.fail, _too_late())
         try:
             return await waiter.placed

@@ -15,7 +15,7 @@ from frontend import chat_answers
 from frontend.chat_answers import ChatAnswers
 from frontend.chat_messages import Turn
 from frontend.chat_request import Chat, Effort
-from frontend.fold import Ending
+from frontend.fold import Ending, Part
 from frontend.reasoning_memory import ReasoningMemory, explained
 from frontend.request_body import apart_if_large, apart_if_slow, body_of
 from frontend.request_schemas import body_schema
@@ -56,14 +56,14 @@ async def create_response(request: Request) -> Response:
 
     async with contextlib.AsyncExitStack() as stack:
         answers = await chat_answers.begin(request, chat, body)
-        of_reply = stack.enter_context(live.during(caller, reply, answers.runs.stop))
+        making = _Making(request, asked, turns.turns, answers, reply)
+        stack.enter_context(live.during(caller, Live(reply, making.cancel)))
         of_caller = accepted(request, answers, lambda param: own_param(chat.own_param(param), places))
         await stack.enter_async_context(of_caller)
-        making = _Making(request, asked, turns.turns, answers, reply)
         headers |= service.admission.limit_headers(caller)
         if asked.stream:
             return streamed(request, making.events(), stack, headers, making.fail)
-        await making.whole(of_reply)
+        await making.whole()
         whole = msgspec.json.encode(reply.record())
         return Response(whole, media_type="application/json", headers=headers)
 
@@ -108,7 +108,7 @@ async def _chat(
 
 
 class _Making:
-    """An accepted response on its way to its end, which stores it."""
+    """A response on its way to its end, which stores it: its answer's, a failure or `cancel`, whichever comes first."""
 
     def __init__(
         self, request: Request, asked: CreateResponse, turns: list[Turn], answers: ChatAnswers, reply: Reply
@@ -125,36 +125,56 @@ class _Making:
         for data in reply.begin():
             yield data
         async for _, part in self._answers:
-            for change in self._finish(part) if isinstance(part, Ending) else reply.output.add(part):
+            for change in self._take(part):
                 yield reply.encode(change)
 
-    async def whole(self, live: Live) -> None:
+    async def whole(self) -> None:
         """The response, complete; or as it was when its caller cancelled it."""
         try:
             async for _, part in self._answers:
-                if isinstance(part, Ending):
-                    self._finish(part)
-                else:
-                    self._reply.output.add(part)
-        except Cancelled as error:
-            if not live.cancelled:
+                self._take(part)
+        except ServiceError:
+            if self._reply.status != "cancelled":
                 raise
-            self.fail(error)
+
+    def cancel(self) -> None:
+        """Its caller wants no more of it."""
+        if self._reply.status == "in_progress":
+            error = Cancelled("The response was cancelled.")
+            self._break_off(error)
+            self._answers.runs.stop(error)
 
     def fail(self, failure: ServiceError) -> bytes:
-        """The last event of a response that failed or was cancelled; it is stored as far as it came."""
-        event = self._reply.fail(failure)
-        self._keep()
-        return event
+        """The last event of a response that failed or was cancelled."""
+        self._break_off(failure)
+        return self._reply.encode({"type": "response.failed", "response": self._reply.record()})
 
-    def _finish(self, ending: Ending) -> list[Event]:
-        events = self._reply.finish(ending)
+    def _break_off(self, failure: ServiceError) -> None:
+        """It is stored as far as it came, unless it has ended."""
+        if self._reply.status == "in_progress":
+            self._reply.fail(failure)
+            self._keep()
+
+    def _take(self, part: Part) -> list[Event]:
+        """What a part of the answer changes.
+
+        Raises:
+            Cancelled: the part had been read ahead of the client when the response was cancelled.
+        """
+        if self._reply.status == "cancelled":
+            raise Cancelled("The response was cancelled.")
+        if not isinstance(part, Ending):
+            return self._reply.output.add(part)
+        events = self._reply.finish(part, self._answers.usage())
         self._keep()
         return events
 
     def _keep(self) -> None:
-        if self._asked.store:
-            _store(self._request).put(self._request.state.caller, self._reply.id, self._stored())
+        caller = self._request.state.caller
+        live: LiveResponses = self._request.app.state.live_responses
+        deleted = live.get(caller, self._reply.id) is None
+        if self._asked.store and not deleted:
+            _store(self._request).put(caller, self._reply.id, self._stored())
 
     def _stored(self) -> Stored:
         # A call that was cut cannot be answered, and would be a broken one in the next prompt.

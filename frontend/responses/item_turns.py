@@ -65,7 +65,7 @@ def read_items(given: str | Sequence[dict[str, Any]], path: str = "input") -> Tu
 
     Raises:
         InvalidRequest: `param` is the path of the first field at fault, as in `input[0].content`.
-        UnsupportedParameter: an item of another kind.
+        UnsupportedParameter: an item of another kind, or of a function in a namespace.
     """
     read = _Reader()
     if isinstance(given, str):
@@ -84,9 +84,12 @@ def _item(item: dict[str, Any], path: str) -> Item:
     if kind not in KINDS:
         raise UnsupportedParameter(f"Items of type {kind[:64]!r} are not supported.", param=f"{path}.type")
     try:
-        return msgspec.convert(item, KINDS[kind])
+        read = msgspec.convert(item, KINDS[kind])
     except msgspec.ValidationError as error:
         raise invalid(str(error), KINDS[kind], path) from None
+    if isinstance(read, FunctionCallItem | FunctionCallOutputItem) and read.namespace:
+        raise UnsupportedParameter("Functions have no namespaces here.", param=f"{path}.namespace")
+    return read
 
 
 class _Reader:
@@ -129,7 +132,7 @@ class _Reader:
 def _other_turn(item: Item) -> Turn:
     match item:
         case FunctionCallOutputItem():
-            return ToolTurn(_content(item.output), item.call_id)
+            return ToolTurn(_content(item.output), item.call_id, item.name)
         case MessageItem(role="user"):
             return UserTurn(_content(item.content))
         case MessageItem(role="system"):

@@ -16,6 +16,7 @@ Id = Annotated[str, Meta(max_length=256)]
 
 class InputText(Struct, tag_field="type", tag="input_text", forbid_unknown_fields=True):
     text: str
+    prompt_cache_breakpoint: dict[str, Any] | None = None  # no effect: prefixes are shared wherever they end
 
 
 class OutputText(Struct, tag_field="type", tag="output_text", forbid_unknown_fields=True):
@@ -74,6 +75,10 @@ class ReasoningItem(Struct, forbid_unknown_fields=True):
     status: Status | None = None
 
 
+class DirectCaller(Struct, tag_field="type", tag="direct", forbid_unknown_fields=True):
+    """The model itself; OpenAI's programs, which call functions as well, are not served."""
+
+
 class FunctionCallItem(Struct, forbid_unknown_fields=True):
     type: Literal["function_call"]
     call_id: CallId
@@ -81,6 +86,8 @@ class FunctionCallItem(Struct, forbid_unknown_fields=True):
     arguments: str
     id: Id | None = None
     status: Status | None = None
+    caller: DirectCaller | None = None
+    namespace: str | None = None
     parsed_arguments: Any = None  # the client's own
 
 
@@ -90,6 +97,9 @@ class FunctionCallOutputItem(Struct, forbid_unknown_fields=True):
     output: InputContent
     id: Id | None = None
     status: Status | None = None
+    name: str | None = None  # the function's, which the call says already
+    caller: DirectCaller | None = None
+    namespace: str | None = None
 
 
 class ItemReference(Struct, forbid_unknown_fields=True):

@@ -1,29 +1,24 @@
-"""Responses that are being made now, for those who ask for them or cancel them meanwhile."""
+"""Responses that are being made now, for those who ask for them, cancel them or delete them meanwhile."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from frontend.caller import Caller
 from frontend.responses.reply import Reply
-from gpt_oss_triton.errors import Cancelled, ServiceError
 
 
+@dataclass(frozen=True, slots=True)
 class Live:
     """Attributes:
     reply: as far as it has come.
-    cancelled: its caller wants no more of it.
+    cancel: its caller wants no more of it; nothing where it has ended.
     """
 
-    def __init__(self, reply: Reply, stop: Callable[[ServiceError], None]) -> None:
-        self.reply = reply
-        self.cancelled = False
-        self._stop = stop
-
-    def cancel(self) -> None:
-        self.cancelled = True
-        self._stop(Cancelled("The response was cancelled."))
+    reply: Reply
+    cancel: Callable[[], None]
 
 
 class LiveResponses:
@@ -33,14 +28,22 @@ class LiveResponses:
         self._live: dict[tuple[str, str, str], Live] = {}
 
     @contextlib.contextmanager
-    def during(self, caller: Caller, reply: Reply, stop: Callable[[ServiceError], None]) -> Iterator[Live]:
-        """It is found inside."""
-        key = (caller.name, caller.salt, reply.id)
-        live = self._live[key] = Live(reply, stop)
+    def during(self, caller: Caller, live: Live) -> Iterator[None]:
+        """It is found inside, unless it is deleted."""
+        key = _key(caller, live.reply.id)
+        self._live[key] = live
         try:
-            yield live
+            yield
         finally:
-            del self._live[key]
+            self._live.pop(key, None)
 
     def get(self, caller: Caller, response_id: str) -> Live | None:
-        return self._live.get((caller.name, caller.salt, response_id))
+        return self._live.get(_key(caller, response_id))
+
+    def delete(self, caller: Caller, response_id: str) -> bool:
+        """It is found no more, though it is still made. Whether there was one."""
+        return self._live.pop(_key(caller, response_id), None) is not None
+
+
+def _key(caller: Caller, response_id: str) -> tuple[str, str, str]:
+    return caller.name, caller.salt, response_id

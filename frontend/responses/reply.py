@@ -9,10 +9,11 @@ import msgspec
 
 from frontend.chat_reply import event
 from frontend.chat_request import Effort
-from frontend.fold import Ending, Usage
+from frontend.fold import Ending
 from frontend.responses.output import Event, Output
 from frontend.responses.request import CreateResponse
 from gpt_oss_triton.errors import Cancelled, InvalidRequest, Overloaded, ServiceError
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
 
 Record = dict[str, Any]
 
@@ -41,6 +42,10 @@ class Reply:
             "incomplete_details": None,
         }
 
+    @property
+    def status(self) -> str:
+        return str(self._record["status"])
+
     def record(self) -> Record:
         """The response as it is now."""
         return {**self._record, "output": self.output.items}
@@ -52,27 +57,26 @@ class Reply:
             for kind in ("response.created", "response.in_progress")
         ]
 
-    def finish(self, ending: Ending) -> list[Event]:
+    def finish(self, ending: Ending, usage: TokenCounts) -> list[Event]:
         """The events of the end; the last one holds the whole response."""
         cut = ending.finish_reason == "length"
         events = self.output.close(complete=not cut)
         self._record["status"] = "incomplete" if cut else "completed"
-        self._record["usage"] = _usage(ending.usage)
+        self._record["usage"] = _usage(usage)
         if cut:
             self._record["incomplete_details"] = {"reason": "max_output_tokens"}
         else:
             self._record["completed_at"] = int(time.time())
         return [*events, {"type": f"response.{self._record['status']}", "response": self.record()}]
 
-    def fail(self, failure: ServiceError) -> bytes:
-        """The last event of a response that has failed, or was cancelled."""
+    def fail(self, failure: ServiceError) -> None:
+        """It has failed, or was cancelled, and ends as it is."""
         self.output.close(complete=False)
         if isinstance(failure, Cancelled):
             self._record["status"] = "cancelled"
         else:
             self._record["status"] = "failed"
             self._record["error"] = {"code": _error_code(failure), "message": failure.message}
-        return self.encode({"type": "response.failed", "response": self.record()})
 
     def encode(self, change: Event) -> bytes:
         """One server-sent event, with the next sequence number."""
@@ -100,20 +104,20 @@ def _unchanging(request: CreateResponse, effort: Effort) -> Record:
         "temperature": request.temperature,
         "text": {"format": msgspec.to_builtins(request.text.format), "verbosity": "medium"},
         "tool_choice": request.tool_choice,
-        "tools": [{"strict": False, **tool} for tool in request.tools],
+        "tools": [{"strict": False, "parameters": None, **tool} for tool in request.tools],
         "top_logprobs": request.top_logprobs or 0,
         "top_p": request.top_p,
         "truncation": request.truncation,
     }
 
 
-def _usage(usage: Usage) -> Record:
+def _usage(counts: TokenCounts) -> Record:
     return {
-        "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
-        "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "input_tokens": counts.prompt,
+        "input_tokens_details": {"cached_tokens": counts.cached, "cache_write_tokens": 0},
+        "output_tokens": counts.completion,
+        "output_tokens_details": {"reasoning_tokens": counts.reasoning},
+        "total_tokens": counts.prompt + counts.completion,
     }
 
 

@@ -51,10 +51,15 @@ class TextConfig(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Function(Struct, tag_field="type", tag="function", forbid_unknown_fields=True):
+    """`allowed_callers` may say what is the case anyway: the model calls, and no program."""
+
     name: FunctionName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    allowed_callers: Annotated[list[Literal["direct"]], Meta(min_length=1)] | None = None
+    defer_loading: bool | None = None
+    output_schema: dict[str, Any] | None = None
 
 
 class FunctionChoice(Struct, forbid_unknown_fields=True):
@@ -113,7 +118,8 @@ class CreateResponse(Struct):
 
 
 def read_response(body: bytes, defaults: Mapping[str, Any]) -> CreateResponse:
-    """A request, whose items are not read yet; they are without what is null in them, as clients write much of it.
+    """A request, whose items and tools are not read yet; they are without what is null in them, as clients write much
+    of it.
 
     Raises:
         InvalidRequest: `param` is the path of the first field at fault, as in `reasoning.effort`.
@@ -124,13 +130,23 @@ def read_response(body: bytes, defaults: Mapping[str, Any]) -> CreateResponse:
         raise InvalidRequest(f"top_logprobs needs include: [{LOGPROBS!r}].", param="top_logprobs")
     if request.text.verbosity not in (None, "medium"):
         raise UnsupportedParameter("gpt-oss was not trained for text.verbosity.", param="text.verbosity")
+    request.tools = [_without_nulls(tool) for tool in request.tools]  # in a schema null has a meaning
     if not isinstance(request.input, str):
-        request.input = [_without_nulls(item) for item in request.input]
+        request.input = [_plain_item(item) for item in request.input]
     return request
 
 
-def _without_nulls(item: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in item.items() if value is not None}
+def _plain_item(item: dict[str, Any]) -> dict[str, Any]:
+    """Without what is null in it and in its parts."""
+    item = _without_nulls(item)
+    for name in ("content", "output"):
+        if isinstance(parts := item.get(name), list):
+            item[name] = [_without_nulls(part) if isinstance(part, dict) else part for part in parts]
+    return item
+
+
+def _without_nulls(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if value is not None}
 
 
 def turns_of(request: CreateResponse) -> Turns:

@@ -14,7 +14,7 @@ from frontend.caller import Caller
 from frontend.chat_messages import Turn
 
 _OVERHEAD_BYTES = 1024
-_ID_BYTES = 100
+_ID_BYTES = 200
 Owner = tuple[str, str]
 Item = dict[str, Any]
 
@@ -55,12 +55,14 @@ class _Shelf:
     def __init__(self) -> None:
         self.held: OrderedDict[str, tuple[float, int, Stored]] = OrderedDict()  # last use, size
         self.bytes = 0
-        self.holders: dict[str, str] = {}  # by the ids of items: the last response that has it
+        # By the ids of items: the responses that have it, the last one last.
+        self.holders: dict[str, list[str]] = {}
 
     def put(self, response_id: str, size: int, used: float, stored: Stored) -> None:
         self.held[response_id] = (used, size, stored)
         self.bytes += size
-        self.holders |= dict.fromkeys(stored.item_ids, response_id)
+        for item_id in set(stored.item_ids):
+            self.holders.setdefault(item_id, []).append(response_id)
 
     def pop(self, response_id: str) -> Stored | None:
         entry = self.held.pop(response_id, None)
@@ -68,8 +70,10 @@ class _Shelf:
             return None
         _, size, stored = entry
         self.bytes -= size
-        for item_id in stored.item_ids:
-            if self.holders.get(item_id) == response_id:
+        for item_id in set(stored.item_ids):
+            holders = self.holders[item_id]
+            holders.remove(response_id)
+            if not holders:
                 del self.holders[item_id]
         return stored
 
@@ -127,9 +131,9 @@ class ResponseStore:
         """The caller's own items of these ids, those that are held; their responses count as used."""
         self._expire()
         shelf = self._shelves.get(_owner(caller))
-        holders = {} if shelf is None else {item_id: shelf.holders.get(item_id) for item_id in ids}
+        holders = {} if shelf is None else {i: shelf.holders[i][-1] for i in ids if i in shelf.holders}
         found: dict[str, Item] = {}
-        for response_id in {holder for holder in holders.values() if holder is not None}:
+        for response_id in set(holders.values()):
             if (stored := self.get(caller, response_id)) is not None:
                 found |= {i: item for i, item in stored.items().items() if holders.get(i) == response_id}
         return found

@@ -21,15 +21,16 @@ _MAX_LIMIT = 100
 async def retrieve(request: Request, response_id: str) -> Response:
     if request.query_params.get("stream", "false") != "false":
         raise UnsupportedParameter("The events of a response are sent once only.", param="stream")
-    if (live := _live(request, response_id)) is not None:
-        return _json(live.reply.record())
-    return Response(_stored(request, response_id).response, media_type="application/json")
+    return Response(_response(request, response_id), media_type="application/json")
 
 
 @router.delete("/v1/responses/{response_id}")
 async def delete(request: Request, response_id: str) -> Response:
+    live: LiveResponses = request.app.state.live_responses
     store: ResponseStore = request.app.state.response_store
-    if not store.delete(request.state.caller, response_id):
+    caller = request.state.caller
+    found = [held.delete(caller, response_id) for held in (live, store)]  # one that has just ended is in both
+    if not any(found):
         raise _unknown()
     return _json({"id": response_id, "object": "response", "deleted": True})
 
@@ -48,13 +49,13 @@ async def refuse(response_id: str) -> Response:
 
 @router.post("/v1/responses/{response_id}/cancel")
 async def cancel(request: Request, response_id: str) -> Response:
-    """End a response that is being made; its caller gets what has come of it."""
-    live = _live(request, response_id)
-    if live is None:
-        _stored(request, response_id)
+    """End a response that is being made; its caller gets what has come of it. Once more changes nothing."""
+    if (live := _live(request, response_id)) is not None:
+        live.cancel()
+    response = _response(request, response_id)
+    if msgspec.json.decode(response)["status"] != "cancelled":
         raise InvalidRequest("The response has ended: there is nothing to cancel.", param="response_id")
-    live.cancel()
-    return _json({**live.reply.record(), "status": "cancelled"})
+    return Response(response, media_type="application/json")
 
 
 @router.get("/v1/responses/{response_id}/input_items")
@@ -100,6 +101,13 @@ def _limit(given: str | None) -> int:
 def _live(request: Request, response_id: str) -> Live | None:
     live: LiveResponses = request.app.state.live_responses
     return live.get(request.state.caller, response_id)
+
+
+def _response(request: Request, response_id: str) -> bytes:
+    """As it is now."""
+    if (live := _live(request, response_id)) is not None:
+        return msgspec.json.encode(live.reply.record())
+    return _stored(request, response_id).response
 
 
 def _stored(request: Request, response_id: str) -> Stored:

@@ -107,6 +107,9 @@ def _tools(tools: list[dict[str, Any]]) -> list[function_tools.FunctionTool | fu
         path = f"tools[{index}]"
         _only_functions(tool.get("type"), f"{path}.type")
         function = _convert(tool, Function, path)
+        for name in ("defer_loading", "output_schema"):
+            if getattr(function, name):
+                raise UnsupportedParameter(f"{name} is not supported in a function.", param=f"{path}.{name}")
         read.append(
             function_tools.FunctionTool(
                 function_tools.FunctionDefinition(

@@ -48,9 +48,10 @@ class Counts:
             self._prompt_hits += 1
         elif record.prompt is not None:
             self._prompt_misses[miss_reason(record.prompt.cache_reason)] += 1
-        if record.response_cache != "hit":  # that one has a counter of its own
-            self._prompt_tokens += record.prompt_tokens
-            self._cached_tokens += record.cached_tokens
+        # The response cache has a counter of its own; a prompt that only waited was never computed.
+        if record.response_cache != "hit" and record.first_token is not None:
+            self._prompt_tokens += record.counts.prompt
+            self._cached_tokens += record.counts.cached
 
     def summary(self) -> dict[str, Any]:
         """The snapshot's parts `requests`, `prompt_cache` and `prefix_cache`."""

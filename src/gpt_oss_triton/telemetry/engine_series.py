@@ -42,9 +42,11 @@ class EngineSeries:
             _observe(self._rate, figures.output_tokens_per_s, exemplar)
         if self._legacy is not None:
             self._legacy.count(record, figures, exemplar)
-        self._prefill.inc(max(record.prompt_tokens - record.cached_tokens, 0))
-        self._decode.inc(record.completion_tokens)
-        self._cached.inc(record.cached_tokens)
+        counts = record.counts
+        if record.first_token is not None:  # else its prompt may never have been computed
+            self._prefill.inc(max(counts.prompt - counts.cached, 0))
+            self._cached.inc(counts.cached)
+        self._decode.inc(counts.completion)
         self._preemptions.inc(record.preemptions)
 
 

@@ -35,7 +35,7 @@ def request_end(record: RequestRecord, figures: Figures, *, slow: bool) -> None:
     if record.attempts or record.admission is not None:
         _answer_events(record, figures, slow)
     if record.outcome == "cancelled":
-        tokens = record.completion_tokens
+        tokens = record.counts.completion
         _emit(logging.INFO, "request_cancel", record, phase=record.cancel_phase, completion_tokens=tokens)
     elif record.error is not None and (record.status >= 500 or record.status < 400):
         _emit(
@@ -49,13 +49,13 @@ def request_end(record: RequestRecord, figures: Figures, *, slow: bool) -> None:
         error=record.error, duration_s=figures.e2e_s, ttft_s=figures.ttft_s, key=record.key,
         model=record.model, completion=record.completion_id, stream=record.stream or None,
         priority=record.priority, target=record.target, finish=record.finish_reason,
-        prompt_tokens=record.prompt_tokens or None, cached_tokens=record.cached_tokens or None,
-        completion_tokens=record.completion_tokens or None, session=record.session, bytes=record.bytes_sent,
+        prompt_tokens=record.counts.prompt or None, cached_tokens=record.counts.cached or None,
+        completion_tokens=record.counts.completion or None, session=record.session, bytes=record.bytes_sent,
     )  # fmt: skip
 
 
 def _answer_events(record: RequestRecord, figures: Figures, slow: bool) -> None:
-    refused = record.admission is not None and record.admission != "admitted"
+    refused = record.admission not in (None, "admitted", "cached")
     _emit(
         logging.INFO if refused else logging.DEBUG, "admission", record,
         decision=record.admission, priority=record.priority, key=record.key, queue_s=figures.shim_queue_s,
@@ -74,7 +74,7 @@ def _answer_events(record: RequestRecord, figures: Figures, slow: bool) -> None:
         logging.DEBUG, "cache", record,
         prompt_cache=None if prompt is None else prompt.cache,
         prompt_cache_reason=None if prompt is None else prompt.cache_reason or None,
-        prompt_tokens=record.prompt_tokens, cached_tokens=record.cached_tokens,
+        prompt_tokens=record.counts.prompt, cached_tokens=record.counts.cached,
         response_cache=record.response_cache,
     )  # fmt: skip
     _emit(

@@ -103,7 +103,7 @@ class Metrics:
         if prompt is not None:
             reason = "" if prompt.cache == "hit" else miss_reason(prompt.cache_reason)
             families.prompt_cache.labels(model, prompt.cache, reason).inc()
-        if record.cached_tokens and record.response_cache != "hit":
+        if record.counts.cached and record.response_cache != "hit":
             families.prefix_hit.labels(model, record.session_by or "shared").inc()
         if record.response_cache is not None:
             families.response_cache.labels(model, record.response_cache).inc()

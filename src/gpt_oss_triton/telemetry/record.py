@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
 from gpt_oss_triton.telemetry.trace_context import TraceContext
 from gpt_oss_triton.wire import PromptInfo, Timings
 
@@ -46,6 +47,8 @@ class RequestRecord:
     blocks: and those that the sequence held at its end.
     first_token: when the shim had the first token.
     last_token: and the last one.
+    answers: of a request for several, those that have tokens,
+    decoding_s: and the sum of their times from the first token to the last; None for a single one.
     status: of the HTTP answer; 0 when none was begun.
     error: `ServiceError.code` of what went wrong, also after the headers.
     """
@@ -75,15 +78,14 @@ class RequestRecord:
     accepted: float | None = None
     computing: bool = False  # no sequence waited in the engine when this one was stopped
     prompt: PromptInfo | None = None
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
+    counts: TokenCounts = field(default_factory=TokenCounts)
     preemptions: int = 0
     reserved_blocks: int = 0
     blocks: int = 0
     first_token: float | None = None
     last_token: float | None = None
+    answers: int = 1
+    decoding_s: float | None = None
     timings: Timings | None = None
     finish_reason: str | None = None
     response_cache: Literal["hit", "miss"] | None = None

@@ -86,7 +86,7 @@ class Telemetry:
         if _wants_answer(record):
             self._counts.finish(record)
             if record.finish_reason is not None:
-                self._recent.add(figures, record.completion_tokens)
+                self._recent.add(figures, record.counts.completion)
             kept = self._trace(record, figures)
             if self._metrics is not None:
                 trace_id = record.trace.trace_hex if kept else None

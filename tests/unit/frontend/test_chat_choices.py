@@ -12,9 +12,13 @@ import msgspec
 import pytest
 from fastapi import FastAPI
 
+from frontend.admission.ask import Ask
+from frontend.dispatch import Dispatch
 from frontend.service import Service
 from gpt_oss_triton.errors import InvalidRequest
-from gpt_oss_triton.wire import Event, Logprobs, Message, TokenLogprobs
+from gpt_oss_triton.telemetry.record import RequestRecord
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
+from gpt_oss_triton.wire import Accepted, Event, Finished, Logprobs, Message, TokenLogprobs
 from tests.unit.frontend.asgi_client import Exchange
 from tests.unit.frontend.chat_client import folded
 from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton, Request, accepted, endless, finished
@@ -119,6 +123,21 @@ async def test_several_answers(app: FastAPI, fake: FakeTriton) -> None:
     assert usage["usage"] == whole["usage"]
 
 
+async def test_a_prompt_of_several_answers_is_paid_for_once(
+    app: FastAPI, fake: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks: list[Ask] = []
+    dispatch = Service.dispatch
+
+    def noted(service: Service, ask: Ask, *args: Any) -> Dispatch:
+        asks.append(ask)
+        return dispatch(service, ask, *args)
+
+    monkeypatch.setattr(Service, "dispatch", noted)
+    await unstreamed(app, n=3)
+    assert [ask.same_prompt for ask in asks] == [False, True, True]
+
+
 async def test_answers_come_as_they_are_made(app: FastAPI, fake: FakeTriton, until: Until) -> None:
     go = asyncio.Event()
 
@@ -178,6 +197,33 @@ async def test_a_stream_begins_while_further_answers_wait_for_their_places(
     await exchange.finish()
     assert exchange.status == 200
     assert len(fake.requests) == 3
+
+
+async def test_what_a_request_has_used_that_ends_while_an_answer_waits_for_its_place(
+    app: FastAPI, fake: FakeTriton, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = turn("", "I am 0.")
+
+    async def script(request: Request) -> Responses:
+        yield [], Accepted(prompt_tokens=10_000, cached_tokens=9_984)
+        if len(fake.requests) == 1:
+            yield tokens, Finished("stop", 10_000, len(tokens), cached_tokens=9_984)
+        else:
+            await asyncio.Event().wait()
+
+    fake.script = script
+    fake.load = msgspec.structs.replace(fake.load, max_sequences=1, pid=2)
+    service: Service = app.state.service
+    await until(lambda: service.targets[0].load is not None and service.targets[0].load.max_sequences == 1)
+    records: list[RequestRecord] = []
+    monkeypatch.setattr(service.telemetry, "finish", records.append)
+    exchange = Exchange.post(app, PATH, {**CHAT, "n": 3, "stream": True})
+    await until(lambda: b'"finish_reason":"stop"' in exchange.body and len(fake.requests) == 2)
+    exchange.disconnect()
+    await exchange.finish()
+    (record,) = records
+    assert record.counts == TokenCounts(10_000, 9_984, len(tokens))
+    assert (record.error, record.finish_reason, record.answers) == ("cancelled", None, 1)
 
 
 async def test_a_further_answer_that_fails_in_its_wait_ends_the_stream(

@@ -10,15 +10,17 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from frontend.chat_reply import ChatReply, fingerprint
 from frontend.content_scores import ScoredDelta, TokenScore
-from frontend.fold import Completion, Ending, GatheredCall, Part, Usage
+from frontend.fold import Completion, Ending, GatheredCall, Part
 from gpt_oss_triton.errors import InternalError
 from gpt_oss_triton.harmony.answer import AnswerDelta
 from gpt_oss_triton.harmony.tokens import END, encode_text
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
 from gpt_oss_triton.wire import TokenLogprobs
 from tests.unit.frontend.chat_client import records
 from tests.unit.frontend.fake_triton import LOAD
 
-ENDING = Ending("stop", Usage(10, 4, 3, 2))
+ENDING = Ending("stop", 2)
+USAGE = TokenCounts(prompt=10, cached=3, completion=4, reasoning=2)
 REASONING = AnswerDelta("reasoning", "hm")
 CONTENT = AnswerDelta("content", "a\nb")
 CALL = [
@@ -52,7 +54,7 @@ def whole(parts: list[Part], **options: Any) -> dict[str, Any]:
     completion = Completion()
     for part in parts:
         completion.add(part)
-    item = json.loads(reply().completion([completion], **options))
+    item = json.loads(reply().completion([completion], USAGE, **options))
     ChatCompletion.model_validate(item, strict=True)
     choice: dict[str, Any] = item["choices"][0]
     return choice
@@ -98,7 +100,7 @@ def test_an_answer_of_nothing_has_empty_content_and_not_null() -> None:
 
 
 def test_usage_chunk() -> None:
-    (item,) = records([reply(include_usage=True).usage(ENDING.usage)])
+    (item,) = records([reply(include_usage=True).usage(USAGE)])
     ChatCompletionChunk.model_validate(item, strict=True)
     assert item["choices"] == []
     assert item["usage"] == {
@@ -120,7 +122,7 @@ def test_completion() -> None:
 
 
 def test_a_completion_with_calls() -> None:
-    choice = whole([*CALL, AnswerDelta("tool_call", "", 1, "g"), Ending("tool_calls", ENDING.usage)])
+    choice = whole([*CALL, AnswerDelta("tool_call", "", 1, "g"), Ending("tool_calls", 0)])
     assert choice["finish_reason"] == "tool_calls"
     calls = choice["message"]["tool_calls"]
     assert [call["function"] for call in calls] == [
@@ -132,24 +134,24 @@ def test_a_completion_with_calls() -> None:
 
 def test_several_answers() -> None:
     answers = [Completion(content=[text], calls=[GatheredCall("f")], ending=ENDING) for text in "ab"]
-    item = json.loads(reply().completion(answers))
+    item = json.loads(reply().completion(answers, USAGE))
     ChatCompletion.model_validate(item, strict=True)
     assert [(c["index"], c["message"]["content"]) for c in item["choices"]] == [(0, "a"), (1, "b")]
     assert len({c["message"]["tool_calls"][0]["id"] for c in item["choices"]}) == 2
-    assert (item["usage"]["prompt_tokens"], item["usage"]["completion_tokens"]) == (10, 8)
+    assert (item["usage"]["prompt_tokens"], item["usage"]["completion_tokens"]) == (10, 4)
     assert [item["choices"][0]["index"] for item in chunks([CONTENT, ENDING], index=3)] == [3, 3, 3]
 
 
 def test_an_answer_without_an_end_is_an_error() -> None:
     with pytest.raises(InternalError):
-        reply().completion([Completion(content=["a"])])
+        reply().completion([Completion(content=["a"])], USAGE)
 
 
 def test_the_reasonings_name_is_an_option() -> None:
     both = reply(reasoning_names=("reasoning", "reasoning_content"))
     _, item = chunks([REASONING], both)
     assert item["choices"][0]["delta"] == {"reasoning": "hm", "reasoning_content": "hm"}
-    message = json.loads(both.completion([Completion(["hm"], ending=ENDING)]))["choices"][0]["message"]
+    message = json.loads(both.completion([Completion(["hm"], ending=ENDING)], USAGE))["choices"][0]["message"]
     assert (message["reasoning"], message["reasoning_content"]) == ("hm", "hm")
 
 
@@ -196,7 +198,7 @@ def test_no_text_breaks_a_line(text: str) -> None:
 
 
 def test_token_ids_come_with_the_end_for_those_who_ask() -> None:
-    asked = Ending("stop", ENDING.usage, [1, 2])
+    asked = Ending("stop", 2, [1, 2])
     assert chunks([asked])[-1]["choices"][0]["token_ids"] == [1, 2]
     assert "token_ids" not in chunks([ENDING])[-1]["choices"][0]
     assert whole([asked])["token_ids"] == [1, 2]

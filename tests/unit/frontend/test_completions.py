@@ -21,6 +21,7 @@ from frontend.service import Service
 from gpt_oss_triton.errors import ContextLengthExceeded, InternalError
 from gpt_oss_triton.harmony import tokens
 from gpt_oss_triton.harmony.tokens import encode_text
+from gpt_oss_triton.telemetry.record import RequestRecord
 from gpt_oss_triton.wire import Event, Logprobs, PromptRequest, TokenLogprobs
 from tests.unit.frontend.asgi_client import Exchange
 from tests.unit.frontend.fake_triton import ENSEMBLE, FakeTriton, Request, accepted, finished
@@ -148,6 +149,45 @@ async def test_a_stop_string_ends_the_answer_and_the_generation(
     await until(lambda: fake.cancelled == [fake.requests[0].id])
     service: Service = app.state.service
     await until(lambda: service.in_flight == 0)
+
+
+@pytest.mark.parametrize("to_its_end", [False, True])
+async def test_tokens_after_a_stop_string_are_not_counted(
+    app: FastAPI, api: AsyncOpenAI, fake: FakeTriton, monkeypatch: pytest.MonkeyPatch, to_its_end: bool
+) -> None:
+    up_to_stop, rest = encode_text(" one STOP"), encode_text(" two three four")
+
+    async def script(request: Request) -> Responses:
+        yield accepted()
+        if to_its_end:
+            yield finished([*up_to_stop, *rest])
+        yield [*up_to_stop, *rest], None
+        await asyncio.Event().wait()
+
+    fake.script = script
+    service: Service = app.state.service
+    records: list[RequestRecord] = []
+    settled: list[tuple[int, int]] = []
+    finish, settle = service.telemetry.finish, service.admission.finished
+
+    def noted_finish(record: RequestRecord) -> None:
+        records.append(record)
+        finish(record)
+
+    def noted_settle(ask: Ask) -> None:
+        settled.append((ask.record.counts.prompt, ask.record.counts.completion))
+        settle(ask)
+
+    monkeypatch.setattr(service.telemetry, "finish", noted_finish)
+    monkeypatch.setattr(service.admission, "finished", noted_settle)
+    answer = await api.completions.create(model=ENSEMBLE, prompt=["a", "b"], stop="STOP", n=2)
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (14, 4 * len(up_to_stop))
+    (record,) = records
+    assert (record.counts.prompt, record.counts.completion) == (14, 4 * len(up_to_stop))
+    assert (record.finish_reason, record.answers) == ("stop", 4)
+    if not to_its_end:  # else the answer was over before its text was looked at
+        assert settled == [(7, len(up_to_stop))] * 4
 
 
 async def test_control_tokens(api: AsyncOpenAI, fake: FakeTriton) -> None:
@@ -295,6 +335,7 @@ async def test_the_work_on_a_prompt_is_done_once(
     assert worked_on == [PromptRequest(token_ids=ids) for ids in prompts]
     assert written_out == prompts
     assert sorted(ask.estimate.prompt_tokens for ask in asks) == [2] * 3 + [3] * 3
+    assert sum(not ask.same_prompt for ask in asks) == 2, "each is paid for once"
     assert len({ask.booking for ask in asks}) == 6
     assert len({id(ask.excluded) for ask in asks}) == 6, "what has failed one may answer another"
     assert len({id(ask.record) for ask in asks}) == 6

@@ -19,6 +19,7 @@ from gpt_oss_triton.errors import (
     ServiceError,
 )
 from gpt_oss_triton.telemetry.record import RequestRecord
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
 from gpt_oss_triton.telemetry.trace_context import TraceContext
 from gpt_oss_triton.wire import Accepted, Finished, Timings
 
@@ -42,7 +43,7 @@ class FakeAdmission:
     def __init__(self, *targets: str) -> None:
         self.targets = targets
         self.placements: list[Any] = []
-        self.settled: list[int] = []
+        self.settled: list[Any] = []
         self.full = asyncio.Event()
         self.full.set()
 
@@ -69,8 +70,8 @@ class FakeAdmission:
         self.placements.append(placement)
         return placement
 
-    def finished(self, ask: Any, completion_tokens: int) -> None:
-        self.settled.append(completion_tokens)
+    def finished(self, ask: Any) -> None:
+        self.settled.append(ask)
 
 
 class FakeGeneration:
@@ -129,15 +130,10 @@ async def test_one_target_answers() -> None:
     (placement,) = admission.placements
     assert placement.reservation == FakeReservation(exact=(9, 4), released=1)
     assert placement.target.verdicts == [None]
-    assert admission.settled == [2]
+    assert admission.settled == [ask]
     record = ask.record
-    assert (record.target, record.prompt_tokens, record.cached_tokens, record.completion_tokens) == (
-        "a",
-        9,
-        4,
-        2,
-    )
-    assert (record.reserved_blocks, record.blocks, record.finish_reason) == (2, 1, "stop")
+    assert (record.target, record.counts) == ("a", TokenCounts(prompt=9, cached=4))
+    assert (record.reserved_blocks, record.blocks, record.attempts[0].failed) == (2, 1, None)
     assert record.accepted <= record.first_token <= record.last_token
 
 
@@ -160,9 +156,19 @@ async def test_a_request_with_a_token_is_not_repeated() -> None:
 
 
 async def test_there_is_no_third_try() -> None:
-    made, _ = dispatch(FakeAdmission("a", "b", "c"), a=[LOST], b=[LOST], c=[ACCEPTED, END])
-    with pytest.raises(EngineUnavailable, match="lost"):
+    broken = InternalError("broken")
+    made, ask = dispatch(FakeAdmission("a", "b", "c"), a=[LOST], b=[broken], c=[ACCEPTED, END])
+    with pytest.raises(InternalError, match="broken"):
         await run(made)
+    assert [attempt.failed for attempt in ask.record.attempts] == [LOST.code, broken.code]
+
+
+@pytest.mark.parametrize("script", [[LOST], [ACCEPTED, LOST], [ACCEPTED, TOKEN, LOST]])
+async def test_what_ended_the_last_attempt_is_noted(script: list[Any]) -> None:
+    made, ask = dispatch(FakeAdmission("a"), a=script)
+    with pytest.raises(EngineUnavailable):
+        await run(made)
+    assert [attempt.failed for attempt in ask.record.attempts] == [LOST.code]
 
 
 async def test_without_another_target_the_first_failure_is_told() -> None:
@@ -233,15 +239,6 @@ async def test_a_stop_in_the_moment_in_which_the_place_comes_ends_the_request() 
     with pytest.raises(Cancelled, match="gone"):
         await running
     assert [p.reservation.released for p in admission.placements] == [1]
-
-
-async def test_tokens_of_an_answer_that_breaks_are_counted() -> None:
-    admission = FakeAdmission("a")
-    made, ask = dispatch(admission, a=[ACCEPTED, TOKEN, TOKEN, LOST])
-    with pytest.raises(EngineUnavailable):
-        await run(made)
-    assert ask.record.completion_tokens == 2
-    assert admission.settled == [2]
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from frontend.content_scores import ScoredDelta
-from frontend.fold import AnswerFold, Completion, Ending, Part, Usage
+from frontend.fold import AnswerFold, Completion, Ending, Part
 from frontend.triton import Answer
 from gpt_oss_triton.errors import InternalError
 from gpt_oss_triton.harmony.answer import AnswerDelta, AnswerText
@@ -55,7 +55,7 @@ def shown(
 def test_a_turn() -> None:
     assert shown(turn("think", "Hello, world.")) == ("think", "Hello, world.", [], "stop")
     _, ending = gathered(turn("think", "Hello, world."))
-    assert ending.usage == Usage(5, len(turn("think", "Hello, world.")), 2, 1)
+    assert ending.reasoning_tokens == 1
 
 
 def test_a_call_ends_the_turn() -> None:
@@ -129,10 +129,6 @@ def test_token_ids_are_gathered_for_those_who_ask() -> None:
     *_, ending = parts_of(AnswerFold(AnswerText(), return_token_ids=True), chunked(tokens, [4]))
     assert isinstance(ending, Ending)
     assert ending.token_ids == tokens
-
-
-def test_usage_of_several_answers_counts_the_prompt_once() -> None:
-    assert Usage.total([Usage(10, 4, 0, 1), Usage(10, 5, 8, 2)]) == Usage(10, 9, 0, 3)
 
 
 # ------------------------------------------------------------------------------- log-probabilities

@@ -97,8 +97,6 @@ def test_the_same_answer_comes_back(cache: ResponseCache) -> None:
         original_ending.finish_reason,
         original_ending.token_ids,
     )
-    assert ending.usage.completion_tokens == original_ending.usage.completion_tokens
-    assert ending.usage.cached_tokens == ending.usage.prompt_tokens == 40
     assert (cache.stats()["hits"], cache.stats()["misses"], cache.stats()["entries"]) == (1, 1, 1)
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from frontend.chat_reply import ChatReply
-from frontend.fold import AnswerFold, Completion, Ending, Usage
+from frontend.fold import AnswerFold, Completion
 from frontend.triton import Answer
 from gpt_oss_triton.harmony.answer import AnswerText
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
 from gpt_oss_triton.wire import Finished, FinishReason, Logprobs, TokenLogprobs
 from tests.unit.frontend.chat_client import folded, records
 from tests.unit.frontend.harmony_turn import NEXT, call, final, preamble, thought
@@ -62,21 +63,20 @@ def test_equal_field_by_field(
 ) -> None:
     in_vocabulary = [([t for t in tokens if 0 <= t < 201_088], reason) for tokens, reason in scripts]
     events: list[bytes] = []
-    usages: list[Usage] = []
     gathered: list[Completion] = []
     for index, (tokens, reason) in enumerate(in_vocabulary):
         choice, streaming = REPLY.choice(index), fold(stop, scored, token_ids)
         for answer in responses(tokens, some, reason, scored):
             for part in streaming.feed(answer):
                 events += choice.events(part)
-                usages += [part.usage] if isinstance(part, Ending) else []
         gathered.append(Completion())
         unstreamed = fold(stop, scored, token_ids)
         for answer in responses(tokens, others, reason, scored):
             for part in unstreamed.feed(answer):
                 gathered[-1].add(part)
-    chunks = records([*events, REPLY.usage(Usage.total(usages))])
-    whole = json.loads(REPLY.completion(gathered, logprobs=scored))
+    usage = TokenCounts(5, 2, 9, 4)
+    chunks = records([*events, REPLY.usage(usage)])
+    whole = json.loads(REPLY.completion(gathered, usage, logprobs=scored))
     for chunk in chunks:
         ChatCompletionChunk.model_validate(chunk, strict=True)
     ChatCompletion.model_validate(whole, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpt_oss_triton.telemetry.record import Attempt, RequestRecord
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
 from gpt_oss_triton.telemetry.trace_context import TraceContext
 from gpt_oss_triton.wire import PromptInfo, Timings
 
@@ -24,7 +25,7 @@ def answered(**changes: Any) -> RequestRecord:
         "queued": t + 0.1, "admitted": t + 0.2, "priced_tokens": 100, "priced_blocks": 7,
         "attempts": [Attempt("local", "affinity", began=t + 0.2)], "accepted": t + 0.4,
         "prompt": PromptInfo("aa", "bb", "v1", "miss", "new", started=t + 0.25, finished=t + 0.3),
-        "prompt_tokens": 50, "cached_tokens": 32, "completion_tokens": 11, "reasoning_tokens": 4, "blocks": 4,
+        "counts": TokenCounts(prompt=50, cached=32, completion=11, reasoning=4), "blocks": 4,
         "first_token": t + 1.0, "last_token": t + 1.9,
         "timings": Timings(t + 0.35, t + 0.55, t + 0.95, t + 1.85),
         "finish_reason": "stop", "status": 200, "bytes_sent": 1000, "finished": t + 2.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpt_oss_triton.telemetry.figures import Figures
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
 from gpt_oss_triton.wire import Timings
 from tests.unit.telemetry.records import BEGAN, answered, refused
 
@@ -31,7 +32,7 @@ def test_who_is_let_in_at_once_waits_for_nothing() -> None:
 
 
 def test_one_token_has_no_time_between_tokens() -> None:
-    assert Figures.of(answered(completion_tokens=1)).tpot_s is None
+    assert Figures.of(answered(counts=TokenCounts(50, 32, 1))).tpot_s is None
 
 
 def test_a_clock_that_was_set_back_gives_zero() -> None:

@@ -66,6 +66,10 @@ def test_a_slow_request_tells_where_its_time_went(told: Any) -> None:
     assert set(told(answered(), slow=True)) == {"performance", "request_end"}
 
 
+def test_an_answer_from_the_cache_is_one_line(told: Any) -> None:
+    assert set(told(answered(admission="cached", attempts=[], accepted=None))) == {"request_end"}
+
+
 def test_a_refusal_tells_why(told: Any) -> None:
     found = told(refused())
     assert found["admission"]["decision"] == "queue_full"

@@ -16,6 +16,7 @@ from gpt_oss_triton.telemetry.figures import Figures
 from gpt_oss_triton.telemetry.labels import EngineLabels, Vocabulary
 from gpt_oss_triton.telemetry.metrics import MAX_LABEL_SETS, Metrics
 from gpt_oss_triton.telemetry.record import Attempt, RequestRecord
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
 from gpt_oss_triton.telemetry.trace_context import TraceContext
 from gpt_oss_triton.wire import PromptInfo
 from tests.unit.frontend.fake_triton import LOAD
@@ -91,7 +92,7 @@ def test_tokens_and_caches() -> None:
     assert value(metrics, "llm_prompt_cache_total", result="miss", reason="other") == 1
     assert value(metrics, "llm_prefix_cache_hit_total", reason="header") == 2
     assert value(metrics, "llm_prefix_cache_hit_total", reason="shared") == 1
-    count(metrics, answered(cached_tokens=0, response_cache="hit"))
+    count(metrics, answered(counts=TokenCounts(50, 0, 11), response_cache="hit"))
     assert value(metrics, "llm_prefix_cache_hit_total") == 3
     assert value(metrics, "llm_response_cache_total", result="hit") == 1
 

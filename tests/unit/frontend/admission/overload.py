@@ -123,7 +123,8 @@ class World:
         await sequence.ended.wait()
         answer.ended = now()
         placement.reservation.release()
-        self.admission.finished(asked, output)
+        asked.record.counts.came(output, None)
+        self.admission.finished(asked)
         return answer
 
 

@@ -16,6 +16,7 @@ from frontend.admission.admission import Admission, Placement
 from frontend.admission.ask import Ask
 from frontend.admission.capacity import Capacity
 from frontend.admission.fair_queue import Waiter
+from frontend.admission.lane import Lane
 from frontend.admission.refusal import Refusal
 from frontend.caller import KeyLimits
 from gpt_oss_triton.config import FrontendSettings, Priority
@@ -26,6 +27,7 @@ from gpt_oss_triton.errors import (
     RateLimited,
     ServiceError,
 )
+from gpt_oss_triton.telemetry.record import Attempt
 from gpt_oss_triton.wire import Message, PromptRequest
 from tests.unit.frontend.admission.asks import ENSEMBLE, FakeRouter, FakeTarget, ask, load
 from tests.unit.frontend.admission.virtual_time import now, run_virtual
@@ -56,7 +58,8 @@ class House:
 
     def leave(self, asked: Ask, placement: Placement) -> None:
         placement.reservation.release()
-        self.admission.finished(asked, completion_tokens=asked.estimate.output_tokens)
+        asked.record.counts.came(asked.estimate.output_tokens, None)
+        self.admission.finished(asked)
 
     async def serve(self, asked: Ask, seconds: float) -> None:
         """A whole request that takes so long."""
@@ -189,7 +192,7 @@ def test_the_estimate_learns_from_what_was_counted() -> None:
             asked = ask()
             asked.estimate = h.admission.estimate(ENSEMBLE, prompt, 8)
             placement = await h.admission.enter(asked)
-            asked.record.prompt_tokens = 1056
+            asked.record.counts.accepted(1056, 0)
             h.leave(asked, placement)
         assert h.admission.estimate(ENSEMBLE, prompt, 8).prompt_tokens == pytest.approx(1056, rel=0.05)
 
@@ -285,10 +288,11 @@ def test_the_callers_limits_come_first_and_are_given_back() -> None:
         error = await fails(h.enter(refused), RateLimited)
         assert (error.param, refused.record.admission) == (None, "rate_concurrency")
         assert h.admission.limit_headers(asked.caller)["x-ratelimit-remaining-tokens"] == "200"
-        asked.record.prompt_tokens = 400
+        asked.record.counts.accepted(400, 0)
+        asked.record.counts.came(100, None)
         placement.reservation.release()
-        h.admission.finished(asked, completion_tokens=100)
-        h.admission.finished(asked, completion_tokens=100)
+        h.admission.finished(asked)
+        h.admission.finished(asked)
         assert h.admission.limit_headers(asked.caller)["x-ratelimit-remaining-tokens"] == "500"
 
     virtual(main())
@@ -535,6 +539,44 @@ def test_a_request_that_lost_its_engine_is_charged_once_and_goes_first() -> None
         waiting.cancel()
 
     virtual(main())
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_queue_time_of_a_request_that_lost_its_engine_is_of_its_first_wait(full: bool) -> None:
+    async def main() -> None:
+        h = house(targets=2)
+        await h.work_fast()
+        others = [ask("other"), ask("other")]
+        placements = [await h.admission.enter(other) for other in others]
+        lost = ask()
+        entering = h.enter(lost)
+        await settle()
+        began = now()
+        await asyncio.sleep(0.02)
+        h.leave(others[0], placements[0])
+        placement = await entering
+        assert (lost.record.queued, lost.record.admitted) == (began, began + 0.02)
+        await asyncio.sleep(5)
+        lost.excluded.add(placement.target.name)
+        if not full:
+            h.leave(others[1], placements[1])
+        again = h.enter(lost)
+        await asyncio.sleep(1)
+        if full:
+            h.leave(others[1], placements[1])
+        assert (await again).target is not placement.target
+        assert (lost.record.queued, lost.record.admitted) == (began, began + 0.02)
+
+    virtual(main())
+
+
+@pytest.mark.parametrize(("tries", "limit_s"), [(1, 0.25 * 5.95), (2, 0.25)])
+def test_what_a_lost_engine_took_says_nothing_of_the_others(tries: int, limit_s: float) -> None:
+    lane, asked = Lane(FrontendSettings(models={ENSEMBLE: ENSEMBLE}), now), ask()
+    asked.record.attempts = [Attempt("target", "only")] * tries
+    asked.record.admitted, asked.record.first_token = 1000.0, 1100.0
+    lane.learn(asked)
+    assert lane.wait_limit_s == pytest.approx(limit_s)
 
 
 # ------------------------------------------------------------------------------- under pressure

@@ -10,6 +10,7 @@ from frontend.admission.refusal import Refusal
 from frontend.admission.token_bucket import TokenBucket
 from frontend.caller import KeyLimits
 from gpt_oss_triton.errors import RateLimited
+from gpt_oss_triton.telemetry.token_counts import TokenCounts
 from tests.unit.frontend.admission.asks import Clock, ask
 
 
@@ -64,13 +65,26 @@ def test_tokens_are_charged_as_estimated_and_settled_as_used(limits: CallerLimit
     refusal = refused(limits, ask(prompt=100, output=100, limits=thousand))
     assert refusal.reason == "rate_tokens"
     assert refusal.error.retry_after_s == pytest.approx(6)  # 100 are missing, and 1000 come in a minute
-    limits.settle(asked, 300)
+    limits.settle(asked, TokenCounts(completion=300))
     let_in(limits, ask(prompt=600, output=100, limits=thousand))
+
+
+def test_a_prompt_is_paid_for_once_however_many_answers_it_gets(limits: CallerLimits) -> None:
+    asked = [ask(prompt=5000, output=200, limits=KeyLimits(tokens_per_minute=20_000)) for _ in range(8)]
+    for other in asked[1:]:
+        other.first, other.same_prompt = asked[0], True
+    let_in(limits, asked[0])
+    for other in asked[1:]:
+        limits.charge(other)
+    assert limits.headers(asked[0].caller)["x-ratelimit-remaining-tokens"] == str(20_000 - 5000 - 8 * 200)
+    for one in asked:
+        limits.settle(one, TokenCounts(prompt=5000, completion=100))
+    assert limits.headers(asked[0].caller)["x-ratelimit-remaining-tokens"] == str(20_000 - 5800)
 
 
 def test_an_answer_that_got_longer_than_its_reserve_is_paid_for(limits: CallerLimits) -> None:
     thousand = KeyLimits(tokens_per_minute=1000)
-    limits.settle(let_in(limits, ask(prompt=100, output=100, limits=thousand)), 2000)
+    limits.settle(let_in(limits, ask(prompt=100, output=100, limits=thousand)), TokenCounts(completion=2000))
     refusal = refused(limits, ask(prompt=100, output=0, limits=thousand))
     assert refusal.error.retry_after_s == pytest.approx(66)
 
@@ -91,11 +105,11 @@ def test_requests_at_once(limits: CallerLimits) -> None:
     asked = let_in(limits, ask(limits=one))
     refusal = refused(limits, ask(limits=one))
     assert (refusal.reason, refusal.error.retry_after_s) == ("rate_concurrency", 1.0)
-    limits.settle(asked, 10)
-    limits.settle(asked, 10)  # settled only once
+    limits.settle(asked, TokenCounts(completion=10))
+    limits.settle(asked, TokenCounts(completion=10))  # settled only once
     again = let_in(limits, ask(limits=one))
     refused(limits, ask(limits=one))
-    limits.settle(again, 0)
+    limits.settle(again, TokenCounts(completion=0))
 
 
 def test_keys_do_not_share(limits: CallerLimits) -> None:
@@ -125,7 +139,7 @@ def test_idle_callers_leave(limits: CallerLimits, clock: Clock) -> None:
     sixty = KeyLimits(requests_per_minute=60, tokens_per_minute=60_000)
     busy = let_in(limits, ask("busy", limits=sixty))
     for n in range(500):
-        limits.settle(let_in(limits, ask(f"{n}", limits=sixty)), 10)
+        limits.settle(let_in(limits, ask(f"{n}", limits=sixty)), TokenCounts(completion=10))
     clock.now += 60
     for _ in range(300):
         let_in(limits, ask("other", prompt=1, output=0))

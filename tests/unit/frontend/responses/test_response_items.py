@@ -84,10 +84,23 @@ def test_a_tools_output_may_be_parts() -> None:
     assert messages(CALL, output)[1] == Message("tool", "4\n2", name="f")
 
 
+def test_what_an_item_may_say_without_effect() -> None:
+    part = {"type": "input_text", "text": "hi", "prompt_cache_breakpoint": {"mode": "explicit"}}
+    direct = {"type": "direct"}
+    output = {**OUTPUT, "name": "f", "caller": direct, "output": [{**part, "text": "42"}]}
+    assert messages({"role": "user", "content": [part]}, {**CALL, "caller": direct}, output) == [
+        Message("user", "hi"),
+        Message("assistant", tool_calls=[ToolCall("f", "{}")]),
+        Message("tool", "42", name="f"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("item", "param"),
     [
         ({"type": "web_search_call"}, "input[0].type"),
+        ({**CALL, "namespace": "crm"}, "input[0].namespace"),
+        ({**OUTPUT, "namespace": "crm"}, "input[0].namespace"),
     ],
 )
 def test_other_items_are_refused_by_name(item: dict[str, Any], param: str) -> None:
@@ -110,6 +123,8 @@ def test_other_items_are_refused_by_name(item: dict[str, Any], param: str) -> No
         ({"role": "user", "content": "x", "name": "y"}, "input[1].name"),
         ({**CALL, "name": "no blanks"}, "input[1].name"),
         ({**CALL, "arguments": {}}, "input[1].arguments"),
+        ({**CALL, "caller": {"type": "program", "caller_id": "p"}}, "input[1].caller.type"),
+        ({**OUTPUT, "caller": {"type": "program", "caller_id": "p"}}, "input[1].caller.type"),
         ({"type": "function_call_output", "output": "x"}, "input[1].call_id"),
         ({**THOUGHT, "content": [{"type": "text", "text": "x"}]}, "input[1].content[0].type"),
     ],

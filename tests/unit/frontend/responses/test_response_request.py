@@ -73,6 +73,10 @@ def test_neutral_values_are_accepted(name: str, value: Any) -> None:
         ({"include": ["message.output_text.logprobs"], "top_logprobs": 2}, {"logprobs": True, "top_logprobs": 2}),
         ({"include": ["reasoning.encrypted_content"]}, {}),
         ({"tools": [FUNCTION]}, {"tools": [CHAT_FUNCTION]}),
+        (
+            {"tools": [{**FUNCTION, "allowed_callers": ["direct"], "defer_loading": False, "output_schema": {}}]},
+            {"tools": [CHAT_FUNCTION]},
+        ),
         ({"tools": [FUNCTION], "tool_choice": "required"}, {"tools": [CHAT_FUNCTION], "tool_choice": "required"}),
         (
             {"tools": [FUNCTION], "tool_choice": {"type": "function", "name": "f"}},
@@ -125,9 +129,13 @@ def test_instructions_come_first() -> None:
         ({"input": 5}, "input"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input[0].call_id"),
         ({"input": [{"role": "user", "content": "\x00"}, "x"]}, "input[1]"),
+        ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+                    {"type": "function_call_output", "call_id": "c", "name": "g", "output": "x"}]}, "input[1].name"),
         ({"instructions": 5}, "instructions"),
         ({"tools": [{"name": "f"}]}, "tools[0].type"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
+        ({"tools": [{**FUNCTION, "unheard_of": 1}]}, "tools[0].unheard_of"),
+        ({"tools": [{**FUNCTION, "allowed_callers": ["direct", "programmatic"]}]}, "tools[0].allowed_callers[1]"),
         ({"tools": [FUNCTION, FUNCTION]}, "tools[1].name"),
         ({"tools": [{**FUNCTION, "parameters": {"type": "array"}}]}, "tools[0].parameters"),
         ({"tools": [{**FUNCTION, "strict": True, "parameters": {"type": "object", "properties": {"a": {"not": {}}}}}]},
@@ -162,6 +170,8 @@ def test_what_cannot_be_is_named(fields: dict[str, Any], param: str) -> None:
     [
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [FUNCTION, {"type": "code_interpreter"}]}, "tools[1].type"),
+        ({"tools": [{**FUNCTION, "defer_loading": True}]}, "tools[0].defer_loading"),
+        ({"tools": [{**FUNCTION, "output_schema": {"type": "string"}}]}, "tools[0].output_schema"),
         ({"tool_choice": {"type": "file_search"}}, "tool_choice.type"),
         ({"text": {"verbosity": "low"}}, "text.verbosity"),
         ({"background": True}, "background"),
@@ -185,3 +195,33 @@ def test_what_is_null_in_an_item_is_as_good_as_absent(item: dict[str, Any]) -> N
     assert read(input=[{"role": "user", "content": "x"}, dumped]) == read(
         input=[{"role": "user", "content": "x"}, item]
     )
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+        {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]},
+        {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "42"}]},
+    ],
+)
+def test_what_is_null_in_a_part_is_as_good_as_absent(item: dict[str, Any]) -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    name = "output" if "output" in item else "content"
+    (part,) = item[name]
+    dumped = {**item, name: [{"prompt_cache_breakpoint": None, "only_the_client_knows": None, **part}]}
+    assert read(input=[call, dumped]) == read(input=[call, item])
+
+
+def test_what_is_null_in_a_tool_is_as_good_as_absent_except_in_its_schema() -> None:
+    schema = {"type": "object", "properties": {"x": {"enum": ["a", None], "default": None}}}
+    function = {**FUNCTION, "parameters": schema}
+    dumped = {
+        "allowed_callers": None,
+        "defer_loading": None,
+        "output_schema": None,
+        "async_": None,
+        **function,
+    }
+    assert read(tools=[dumped]) == read(tools=[function])
+    assert read(tools=[dumped]).prompt.tools[0].parameters == schema

@@ -121,3 +121,27 @@ def test_items_go_with_their_response() -> None:
     assert store.items(ANNE, ["a", "b"]).keys() == {"b"}
     store.delete(ANNE, "r2")
     assert store.items(ANNE, ["b"]) == {}
+
+
+def test_an_item_is_found_as_long_as_a_response_has_it() -> None:
+    """A conversation that is sent as items has those of the response before it."""
+    now = 0.0
+    store = store_of(max_entries=3, ttl_s=10, clock=lambda: now)
+    for name in ("old", "new", "newest"):
+        store.put(ANNE, name, with_items("a", "a", text=name))
+
+    def text() -> str | None:
+        return next((item["text"] for item in store.items(ANNE, ["a"]).values()), None)
+
+    assert text() == "newest"
+    store.delete(ANNE, "newest")
+    assert text() == "new"
+    store.put(ANNE, "other", with_items("b"))
+    store.put(ANNE, "another", with_items("b"))  # for whose room the old one goes
+    assert text() == "new"
+    now = 8
+    assert store.items(ANNE, ["b"]).keys() == {"b"}
+    now = 12
+    assert text() is None
+    (shelf,) = store._shelves.values()
+    assert shelf.holders == {"b": ["another"]}

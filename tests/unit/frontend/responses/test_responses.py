@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
+import msgspec
 import openai
 import pytest
 from fastapi import FastAPI
 from openai import AsyncOpenAI
 from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses.response_input_item import FunctionCallOutput
 from pydantic import BaseModel, TypeAdapter
 
 from frontend import event_stream
@@ -38,6 +40,8 @@ WEATHER: Any = {
     "parameters": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
     "strict": False,
 }
+GOES_ON = final("Hello there!")[-3:-1]
+BEGUN = turn("think", "Hello there!")[:-3]
 CALLS = [*thought("need it"), *NEXT, *call("weather", '{"place": "Bern"}')]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
 _events: TypeAdapter[ResponseStreamEvent] = TypeAdapter(ResponseStreamEvent)
@@ -167,6 +171,37 @@ async def test_a_tool_loop_by_items(api: AsyncOpenAI, fake: FakeTriton) -> None:
     ]
     with pytest.raises(openai.NotFoundError):
         await api.responses.retrieve(second.id)
+
+
+async def test_the_clients_own_objects_go_back_as_it_dumps_them(api: AsyncOpenAI, fake: FakeTriton) -> None:
+    """With null for each field that the server did not give."""
+    fake.script = in_turn(CALLS, turn("now I know", "Rain."))
+    first = await api.responses.create(model=ENSEMBLE, input="Weather in Bern?", tools=[WEATHER])
+    listed = (await api.responses.input_items.list(first.id)).data
+    called = first.output[-1]
+    assert called.type == "function_call"
+    output = FunctionCallOutput(type="function_call_output", call_id=called.call_id, output="rain")
+    items: Any = [item.model_dump() for item in (*listed, *first.output, output)]
+    tools: Any = [tool.model_dump() for tool in first.tools]
+    second = await api.responses.create(model=ENSEMBLE, input=items, tools=tools)
+    assert fake.requests[1].prompt == msgspec.structs.replace(
+        fake.requests[0].prompt,
+        messages=[
+            Message("user", "Weather in Bern?"),
+            Message("assistant", reasoning="need it", tool_calls=[ToolCall("weather", '{"place": "Bern"}')]),
+            Message("tool", "rain", name="weather"),
+        ],
+    )
+    assert second.to_dict()["tools"] == [WEATHER]
+
+
+async def test_a_function_without_parameters_is_given_back_as_openai_does(
+    api: AsyncOpenAI, fake: FakeTriton
+) -> None:
+    fake.script = hello
+    given: Any = {"type": "function", "name": "now", "parameters": None, "strict": None}
+    response = await api.responses.create(**ASK, tools=[given])
+    assert response.to_dict()["tools"] == [{**given, "strict": False}]
 
 
 async def test_a_tool_loop_by_id(api: AsyncOpenAI, fake: FakeTriton) -> None:
@@ -314,6 +349,102 @@ async def test_cancelled_while_it_is_made(
     assert service.in_flight == 0
     kept = await api.responses.retrieve(response_id)
     assert (kept.status, kept.output_text) == ("cancelled", "Hello! ")
+
+
+async def unread(app: FastAPI, fake: FakeTriton, until: Until, rest: Responses) -> Exchange:
+    """A stream whose client stops reading after `BEGUN`; then the engine goes on with the rest, to its end."""
+    stopped = asyncio.Event()
+
+    async def script(request: Request) -> Responses:
+        yield accepted()
+        yield BEGUN, None
+        await stopped.wait()
+        async for response in rest:
+            yield response
+
+    fake.script = script
+    exchange = Exchange.post(app, PATH, STREAM)
+    await until(lambda: b"response.output_text.delta" in exchange.body)
+    exchange.reads.clear()
+    stopped.set()
+    service: Service = app.state.service
+    await until(lambda: service.in_flight == 0)
+    return exchange
+
+
+async def more() -> Responses:
+    yield GOES_ON, None
+    yield finished([], count=len(BEGUN + GOES_ON))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_cancelled_when_the_engine_has_ended_and_the_client_not_read_it(
+    app: FastAPI, api: AsyncOpenAI, fake: FakeTriton, until: Until, fails: bool
+) -> None:
+    """What was read ahead of the client, a failure as well, comes too late."""
+
+    async def more_and_a_failure() -> Responses:
+        yield GOES_ON, None
+        (live,) = app.state.live_responses._live.values()
+        await until(lambda: live.reply.output.items[-1]["content"][0]["text"] == "Hello there!")
+        raise InternalError("The step failed.")
+
+    exchange = await unread(app, fake, until, more_and_a_failure() if fails else more())
+    response_id = fake.requests[0].id
+    cancelled = await api.responses.cancel(response_id)
+    assert (cancelled.status, cancelled.output_text) == ("cancelled", "Hello there!")
+    assert await api.responses.retrieve(response_id) == cancelled
+    assert await api.responses.cancel(response_id) == cancelled, "once more changes nothing"
+    fake.script = hello
+    await api.responses.create(**ASK, previous_response_id=response_id)
+    assert fake.requests[1].prompt.messages[1] == Message("assistant", "Hello there!", reasoning="think")
+    exchange.reads.set()
+    await exchange.finish()
+    last = read_events(exchange)[-1]
+    assert (last["type"], last["response"]) == ("response.failed", cancelled.to_dict())
+    assert await api.responses.retrieve(response_id) == cancelled
+    assert await api.responses.cancel(response_id) == cancelled
+
+
+async def test_what_is_complete_but_not_read_cannot_be_cancelled(
+    app: FastAPI, api: AsyncOpenAI, fake: FakeTriton, until: Until
+) -> None:
+    async def end() -> Responses:
+        yield finished([], count=len(BEGUN))
+
+    exchange = await unread(app, fake, until, end())
+    response_id = fake.requests[0].id
+    with pytest.raises(openai.BadRequestError):
+        await api.responses.cancel(response_id)
+    kept = await api.responses.retrieve(response_id)
+    assert kept.status == "completed"
+    exchange.reads.set()
+    await exchange.finish()
+    assert read_events(exchange)[-1]["response"] == kept.to_dict()
+
+
+@pytest.mark.parametrize("complete", [False, True])
+async def test_what_is_deleted_while_it_is_made_is_not_kept(
+    app: FastAPI, api: AsyncOpenAI, fake: FakeTriton, until: Until, complete: bool
+) -> None:
+    async def end() -> Responses:
+        yield finished([], count=len(BEGUN))
+
+    exchange = await unread(app, fake, until, end() if complete else more())
+    response_id = fake.requests[0].id
+    deleted = await api.responses.with_raw_response.delete(response_id)
+    assert json.loads(deleted.content) == {"id": response_id, "object": "response", "deleted": True}
+
+    async def assert_gone() -> None:
+        for gone in (api.responses.retrieve, api.responses.cancel, api.responses.delete):
+            with pytest.raises(openai.NotFoundError):
+                await gone(response_id)
+
+    await assert_gone()
+    exchange.reads.set()
+    await exchange.finish()
+    assert read_events(exchange)[-1]["type"] == "response.completed", "its client gets it"
+    await assert_gone()
 
 
 async def test_what_is_complete_cannot_be_cancelled(api: AsyncOpenAI, fake: FakeTriton) -> None:
