@@ -50,11 +50,15 @@ class Deliveries:
         if self._stream_id is None:
             return None
         number = next(self._numbers)
-        ticket = self._tickets[number] = Ticket(self, Delivery(self._stream_id, number))
+        ticket = self._tickets[number] = Ticket(self, number, Delivery(self._stream_id, number))
         return ticket
 
+    def lifeline(self) -> Delivery | None:
+        """For a request whose tokens come on its own stream: it ends with this shim."""
+        return None if self._stream_id is None else Delivery(self._stream_id, None)
+
     def forget(self, ticket: Ticket) -> None:
-        self._tickets.pop(ticket.delivery.ticket, None)
+        self._tickets.pop(ticket.number, None)
 
     def engine_lives(self) -> None:
         """It reports: a stream can be opened."""
@@ -113,10 +117,12 @@ class Ticket:
     """One request's share of the deliveries.
 
     Attributes:
+        number: its own among all of them.
         delivery: names it to the engine.
     """
 
-    def __init__(self, deliveries: Deliveries, delivery: Delivery) -> None:
+    def __init__(self, deliveries: Deliveries, number: int, delivery: Delivery) -> None:
+        self.number = number
         self.delivery = delivery
         self._deliveries = deliveries
         self._token_ids: list[int] = []

@@ -147,11 +147,11 @@ class Generation:
             self._background.start(self._withdraw())
 
     def _open(self) -> Answers:
-        options = self._options
+        options, deliveries = self._options, self._seat.deliveries
         # Batches carry token ids alone.
-        ticket = self._seat.deliveries.ticket() if options.logprobs is None else None
-        if ticket is not None:
-            options = msgspec.structs.replace(options, delivery=ticket.delivery)
+        ticket = deliveries.ticket() if options.logprobs is None else None
+        delivery = deliveries.lifeline() if ticket is None else ticket.delivery
+        options = msgspec.structs.replace(options, delivery=delivery)
         stream = self._triton.generate(
             self._seat.ensemble, self.request_id, self._prompt, options, self._traceparent
         )

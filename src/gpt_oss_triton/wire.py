@@ -176,7 +176,8 @@ class Delivery(msgspec.Struct, frozen=True):
     first and the last event; `Finished.completion_tokens` tells when all tokens have come."""
 
     stream: str  # the id that `Deliver` gave it
-    ticket: Annotated[int, msgspec.Meta(ge=0)]  # names the request in a batch
+    # Names the request in a batch. None: its tokens come on its own stream, and it only ends with this one.
+    ticket: Annotated[int, msgspec.Meta(ge=0)] | None
 
 
 class GenerationOptions(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -200,7 +201,9 @@ class GenerationOptions(msgspec.Struct, omit_defaults=True, frozen=True):
     cache_salt: str = ""  # prefixes are shared among equal salts only: one for each tenant
     grammar: str | None = None  # llguidance's Lark form, over the whole answer with its control tokens
     logprobs: int | None = None  # of each token, and of so many likeliest ones; None: of none
-    delivery: Delivery | None = None  # None: streamed tokens come on the request's own stream
+    delivery: Delivery | None = (
+        None  # None: tokens come on the request's own stream, which alone tells that it is read
+    )
 
 
 class PromptInfo(msgspec.Struct, omit_defaults=True, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 
 from gpt_oss_triton.errors import EngineUnavailable, InvalidRequest
@@ -99,6 +100,19 @@ def test_requests_end_when_their_delivery_stream_has_gone(
     for stream in streams:
         with stream:
             assert list(stream)[-1].event.finish_reason == "cancelled"
+
+
+def test_what_comes_on_its_own_stream_can_end_with_a_delivery_stream(
+    client: DirectClient, delivery: Stream, until: Until, request: pytest.FixtureRequest
+) -> None:
+    scored = msgspec.structs.replace(options(Delivery(request.node.name, None), ENDLESS), logprobs=2)
+    with client.open(prompt=PROMPTS[0], options=scored, stream=True) as stream:
+        until(lambda: client.load().running == 1, "it runs")
+        delivery.disconnect()
+        until(lambda: (client.load().running, client.load().blocks_used) == (0, 0), "the engine is idle")
+        *_, last_tokens, end = list(stream)
+    assert end.event.finish_reason == "cancelled"
+    assert last_tokens.token_ids, "its tokens came with it"
 
 
 def test_a_delivery_stream_that_is_not_open(client: DirectClient) -> None:

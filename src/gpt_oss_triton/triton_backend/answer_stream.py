@@ -46,7 +46,7 @@ class AnswerStream:
         final response, so that the client may use the id again as soon as it has that.
 
         Args:
-            outlet: takes the tokens in place of the request's own stream.
+            outlet: takes the tokens in place of the request's own stream, if it has a ticket; the request ends with it.
         """
         self.request_id = request_id
         self.timings: Timings | None = None
@@ -68,7 +68,7 @@ class AnswerStream:
 
     def put(self, event: EngineEvent) -> None:
         """Called by the engine, in order. Neither blocks nor raises."""
-        if self._outlet is not None:
+        if self._outlet is not None and self._outlet.ticket is not None:
             if isinstance(event, NewTokens):
                 self._deliver(self._outlet, event.token_ids)
                 return

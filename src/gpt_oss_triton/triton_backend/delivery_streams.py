@@ -89,17 +89,18 @@ class DeliveryStream:
 
 @dataclass(frozen=True, slots=True)
 class Outlet:
-    """Where one request's tokens go."""
+    """Where one request's tokens go; without a ticket none do."""
 
     stream: DeliveryStream
-    ticket: int
+    ticket: int | None
 
     @property
     def closed(self) -> bool:
         return self.stream.gone
 
     def put(self, token_ids: list[int]) -> None:
-        self.stream.put(self.ticket, token_ids)
+        if self.ticket is not None:
+            self.stream.put(self.ticket, token_ids)
 
     def hurry(self) -> None:
         self.stream.hurry()

@@ -58,7 +58,8 @@ def read_generation_request(inputs: Inputs) -> GenerationRequest:
     check_options(options)
     streamed = bool(inputs.scalar(wire.STREAM))
     return_text = inputs.scalar(wire.RETURN_TEXT) is not False
-    if options.delivery is not None and (not streamed or return_text or options.logprobs is not None):
+    batched = options.delivery is not None and options.delivery.ticket is not None
+    if batched and (not streamed or return_text or options.logprobs is not None):
         raise InvalidRequest(
             "Batches hold the token ids of streamed answers: no text, no log-probabilities.", param="delivery"
         )

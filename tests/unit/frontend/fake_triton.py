@@ -140,7 +140,7 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]
             try:
                 async for token_ids, event in self.script(request):
                     await self._hang_if_not_alive()
-                    if token_ids and request.delivery is not None:
+                    if token_ids and request.delivery is not None and request.delivery.ticket is not None:
                         batch = wire.Batch([request.delivery.ticket], [len(token_ids)])
                         self.deliveries[request.delivery.stream].put_nowait((token_ids, batch))
                         token_ids = []

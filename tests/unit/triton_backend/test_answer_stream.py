@@ -191,7 +191,8 @@ class Outlet:
 
     closed = False
 
-    def __init__(self) -> None:
+    def __init__(self, ticket: int | None = 1) -> None:
+        self.ticket = ticket
         self.told: list[object] = []
 
     def put(self, token_ids: list[int]) -> None:
@@ -215,3 +216,20 @@ def test_first_tokens_and_the_end_are_not_kept_waiting(triton_request: Any) -> N
     stream.put(finished())
     assert outlet.told[-2:] == [6, "hurry"]
     assert ready == [stream]
+
+
+def test_without_a_ticket_all_comes_on_the_requests_own_stream(triton_request: Any) -> None:
+    outlet: Any = Outlet(ticket=None)
+    generation = GenerationRequest(PROMPT, INFO, GenerationOptions(), streamed=True, return_text=False)
+    request = triton_request()
+    stream = AnswerStream(
+        "r", generation, Responder(request), outlet, on_ready=lambda _: None, on_end=lambda _: None
+    )
+    stream.put(NewTokens([1]))
+    stream.put(finished())
+    stream.flush()
+    assert outlet.told == []
+    assert len(request.sender.sent) == 1
+    assert not stream.is_cancelled()
+    outlet.closed = True
+    assert stream.is_cancelled()
