@@ -179,7 +179,9 @@ class Generation:
         if isinstance(answer.event, Finished):
             self._over = True
             if answer.event.finish_reason == "cancelled":
-                raise EngineUnavailable("The engine is shutting down.", retry_after_s=1.0)
+                raise EngineUnavailable(
+                    "The engine ended the answer; send the request again.", retry_after_s=1.0
+                )
         return answer
 
     async def _withdraw(self) -> None:

@@ -46,6 +46,7 @@ def join(record: RequestRecord, parts: Sequence[RequestRecord], counts: TokenCou
     record.session, record.session_by = first.session, first.session_by
     refused = [part.admission for part in parts if part.admission not in (None, "admitted", "cached")]
     record.admission = refused[0] if refused else first.admission
-    record.response_cache = first.response_cache
+    hits = {part.response_cache for part in parts}
+    record.response_cache = first.response_cache if len(hits) == 1 else "miss"
     longest = max(parts, key=lambda part: part.last_token or 0.0)
     record.timings = longest.timings

@@ -41,7 +41,7 @@ Priority = Literal["high", "normal", "low"]
 
 
 def _has_a_port(address: str) -> str:
-    if not re.fullmatch(r"([^\s/:]+|\[[0-9a-fA-F:]+\]):\d{1,5}", address):
+    if not re.fullmatch(r"(dns:///)?([^\s/:]+|\[[^\s/]+\]):\d{1,5}", address):
         raise ValueError(f"{address!r} should be HOST:PORT of Triton's gRPC endpoint, such as 127.0.0.1:8001")
     return address
 

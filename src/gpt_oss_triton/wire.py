@@ -201,9 +201,8 @@ class GenerationOptions(msgspec.Struct, omit_defaults=True, frozen=True):
     cache_salt: str = ""  # prefixes are shared among equal salts only: one for each tenant
     grammar: str | None = None  # llguidance's Lark form, over the whole answer with its control tokens
     logprobs: int | None = None  # of each token, and of so many likeliest ones; None: of none
-    delivery: Delivery | None = (
-        None  # None: tokens come on the request's own stream, which alone tells that it is read
-    )
+    # None: tokens come on the request's own stream, which alone tells that they are read.
+    delivery: Delivery | None = None
 
 
 class PromptInfo(msgspec.Struct, omit_defaults=True, frozen=True):

@@ -26,9 +26,8 @@ from gpt_oss_triton.errors import InvalidRequest
 from gpt_oss_triton.harmony import tokens
 
 WORKERS = 2
-STACK_BYTES = (
-    2**28
-)  # llguidance calls itself for each rule that leads to another; only what is used takes memory
+# llguidance calls itself for each rule that leads to another. Only what is used takes memory.
+STACK_BYTES = 2**28
 MAX_COMPILED = 64  # grammars that are kept
 MAX_REASON_CHARS = 300  # of llguidance's own words in an error
 LIMITS = LLParserLimits(

@@ -3,8 +3,9 @@
 llguidance has limits of its own, but not on all that it does. Patterns that bind one string together it takes apart all
 at once, which costs the product of their lengths. It compares each of an object's `patternProperties` with each other one,
 and does so again for every schema that is joined to the object. `minProperties` and `maxProperties` make it write the
-object out once for each of its properties. Of `multipleOf` it makes as many states as there are remainders. It follows references on its
-stack, as deep as they lead: a thousand of them can end the process. So can the least of 64-bit integers, where it is the only value.
+object out once for each of its properties. Of `multipleOf` it makes as many states as there are remainders. It follows
+references on its stack, as deep as they lead: a thousand of them can end the process. So can the least of 64-bit
+integers, where it is the only value.
 """
 
 from __future__ import annotations
@@ -87,9 +88,12 @@ class _Judge:
             raise self._fault("a schema inside of it may have no $id.")
 
     def _check_numbers(self) -> None:
-        values = [part.get(key) for part in self._dicts for key in ("const", "enum", "maximum")]
+        keys = ("const", "enum", "maximum", "exclusiveMaximum")
+        values = [part.get(key) for part in self._dicts for key in keys]
         if any(number <= _LEAST_INTEGER for value in values for number in _numbers(value)):
-            raise self._fault(f"its numbers must be greater than {_LEAST_INTEGER}.")
+            raise self._fault(
+                f"a const, an enum's member and a maximum must be greater than {_LEAST_INTEGER}."
+            )
 
     def _work(self, schema: Any, level: int) -> int:
         """How much work at most goes into one of the strings, or into the names of one object.

@@ -1,4 +1,4 @@
-"""How many tokens a request took: usage, the key's limits, metrics, log and trace all say these numbers."""
+"""How many tokens a request took: usage, metrics, log and trace all say these numbers, and its key is charged with them."""
 
 from __future__ import annotations
 

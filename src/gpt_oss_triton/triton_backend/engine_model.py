@@ -71,9 +71,7 @@ class EngineModel:
                 self._take(request, responder)
             except ServiceError as error:
                 responder.abort(error)
-            except (
-                BaseException
-            ) as error:  # process boundary, for Rust's panics too: a client gets no stack trace
+            except BaseException as error:  # process boundary, for Rust's panics too: no stack trace leaves
                 log_failure("a request failed", error)
                 responder.abort(InternalError("The engine model failed on this request."))
 

@@ -107,6 +107,8 @@ TOO_MUCH: dict[str, Schema] = {
     "the least integer": {"properties": {"n": {"type": "integer", "enum": [0, -(2**63)]}}},
     "about the least integer": {"const": {"a": [512 - 2**63]}},
     "no other integer": {"type": "integer", "minimum": -1e19, "maximum": -1e19},
+    "no other integer, exclusively": {"type": "integer", "minimum": -1e19, "exclusiveMaximum": 1 - 2**63},
+    "no other integer together": {"allOf": [{"type": "integer", "minimum": -1e19}, {"exclusiveMaximum": 1 - 2**63}]},
     "references that lead deep": chain(600, lambda reference: {"properties": {"a": reference}}),
     "references that only refer": chain(MAX_REFERRED_LEVELS),
     "references to the same under other names": {

@@ -86,7 +86,8 @@ def choose_splits(programs: int, most_keys: int, processors: int) -> int:
     return padded(max(wanted, 1))
 
 
-# Compiling holds up all streams. So there is no version for each count, stride or alignment; the powers of two of SPLITS are a few.
+# Compiling holds up all streams. So there is no version for each count, stride or alignment; the powers of two of
+# SPLITS are a few.
 @triton.jit(
     do_not_specialize=["table_stride"],
     do_not_specialize_on_alignment=["block_tables", "lengths"],

@@ -67,7 +67,8 @@ def prefill_attention(
     return out
 
 
-# Compiling holds up all streams. So there is no version for each count, stride or alignment; the powers of two of QUERIES are a few.
+# Compiling holds up all streams. So there is no version for each count, stride or alignment; the powers of two of
+# QUERIES are a few.
 @triton.jit(
     do_not_specialize=["sequences", "table_stride"],
     do_not_specialize_on_alignment=["starts", "block_tables", "lengths"],
