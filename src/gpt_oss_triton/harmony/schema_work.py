@@ -242,20 +242,16 @@ def _named(schema: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _numbers(value: Any) -> Iterator[int | float]:
-    """All in it, however deep; it says itself if it is one."""
-    left = [value]
-    while left:
-        value = left.pop()
-        if isinstance(value, list):
-            left += value
-        elif isinstance(value, dict):
-            left += value.values()
-        elif isinstance(value, int | float):
-            yield value
+    return (part for part in _parts(value) if isinstance(part, int | float))
 
 
 def _dicts(value: Any) -> Iterator[dict[str, Any]]:
-    """All in it, itself included, whatever they are there."""
+    """Whatever they are there."""
+    return (part for part in _parts(value) if isinstance(part, dict))
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """All in it, however deep, itself included."""
     left = [value]
     while left:
         value = left.pop()
@@ -263,4 +259,4 @@ def _dicts(value: Any) -> Iterator[dict[str, Any]]:
             left += value
         elif isinstance(value, dict):
             left += value.values()
-            yield value
+        yield value
